@@ -1,0 +1,138 @@
+"""The recursion that every polynomial block of the paper shares."""
+
+from types import SimpleNamespace
+
+import keras
+from keras import ops
+
+from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.copying import copy_layer, deserialize_layers
+
+NORMALIZERS = ("batch", "layer", "instance", "tanh")
+PLACES = ("product", "order", "last")
+# These work in float32 on whatever they are given, so they may see a product before it is rounded to float16.
+_WIDE_NORMALIZERS = (
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
+
+
+class HornerLayer(keras.layers.Layer):
+    """A layer made of Horner steps: the order, its normalisation and its gates.
+
+        x_n = gate_n * normalize(factor * state) + carry,    n = 2, ..., order
+
+    Subclasses choose `factor`, `state`, `carry` and x_1. They call `_build_steps` in `build` and `_step` in `call`.
+
+    Args:
+        order: N, the number of steps and the degree of the polynomial, at least 1.
+        normalize: what keeps the magnitude of the products in bounds (the paper: "certain normalization schemes",
+            Sec. 3.1), from the second order on: `None`; `"batch"` (momentum 0.9, epsilon 1e-5); `"layer"`;
+            `"instance"` (per sample and channel, over the spatial axes); `"tanh"`; or a Keras layer, copied for each
+            order. With `None` and `"batch"` the layer is a polynomial at inference; with the others it is not.
+        normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
+            `"last"` the product of the last step alone.
+        gate: whether each step from the second on is multiplied with a learned scalar that starts at zero, so that
+            training starts at the first-order polynomial.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
+        super().__init__(**kwargs)
+        self.order = positive_integer("order", order, "Pass order=1 for a linear map, order=2 or more for products.")
+        self.normalize_at = one_of("normalize_at", normalize_at, PLACES)
+        self.gate = bool(gate)
+        if not (normalize is None or normalize in NORMALIZERS or isinstance(normalize, keras.layers.Layer)):
+            raise ValueError(
+                f"`normalize` must be None, one of {', '.join(map(repr, NORMALIZERS))}, or a Keras layer. "
+                f"Received: normalize={normalize!r}. Pass one of those names, or an unbuilt layer to copy."
+            )
+        # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
+        self._templates = SimpleNamespace(normalize=normalize)
+        self.supports_masking = True
+        self.normalizers = []
+        self.gates = []
+
+    @property
+    def channel_axis(self):
+        """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
+        return -1
+
+    def _build_steps(self, shape):
+        """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
+        first = self.order if self.normalize_at == "last" else 2
+        for n in range(2, self.order + 1):
+            self.normalizers.append(self._make_normalizer(n, shape) if n >= first else None)
+            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if self.gate else None)
+
+    def _make_normalizer(self, n, shape):
+        template = self._templates.normalize
+        options = {"name": f"normalize_{n}", "dtype": self.dtype_policy}
+        axis = self.channel_axis
+        if template is None:
+            return None
+        if template == "batch":
+            layer = keras.layers.BatchNormalization(axis=axis, momentum=0.9, epsilon=1e-5, **options)
+        elif template == "layer":
+            layer = keras.layers.LayerNormalization(axis=axis, epsilon=1e-5, **options)
+        elif template == "instance":
+            if len(shape) < 3:
+                raise ValueError(
+                    "Instance normalisation takes its statistics over the axes between batch and channels. "
+                    f"Received: normalize='instance' with states of shape {tuple(shape)}. "
+                    "Pass normalize='layer' or 'batch' for vectors."
+                )
+            layer = keras.layers.GroupNormalization(groups=-1, axis=axis, epsilon=1e-5, **options)
+        elif template == "tanh":
+            layer = keras.layers.Activation("tanh", **options)
+        else:
+            layer = copy_layer(template, **options)
+        if isinstance(layer, _WIDE_NORMALIZERS):
+            layer.autocast = False
+        layer.build(shape)
+        if layer.compute_output_shape(shape) != tuple(shape):
+            raise ValueError(
+                "A normalisation must keep the shape of what it normalises. "
+                f"Received: normalize={template!r}, which turns {tuple(shape)} into "
+                f"{layer.compute_output_shape(shape)}. Pass a layer that keeps the shape."
+            )
+        return layer
+
+    def _step(self, n, factor, state, carry=None, *, gated=True):
+        """Computes x_n from the two factors of its product and the tensor added to it.
+
+        In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
+        """
+        normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
+        narrow = self.compute_dtype == "float16"
+        wide = "float32" if narrow else self.compute_dtype
+        if narrow:
+            factor, state = ops.cast(factor, wide), ops.cast(state, wide)
+        x = ops.multiply(factor, state)
+        if normalizer is not None and self.normalize_at != "order":
+            x = ops.cast(normalizer(x), wide)
+        if gate is not None and gated:
+            x = ops.multiply(x, ops.cast(gate, wide))
+        if carry is not None:
+            x = ops.add(x, ops.cast(carry, wide) if narrow else carry)
+        if normalizer is not None and self.normalize_at == "order":
+            x = normalizer(x)
+        return ops.cast(x, self.compute_dtype)
+
+    def get_config(self):
+        normalize = self._templates.normalize
+        if isinstance(normalize, keras.layers.Layer):
+            normalize = keras.saving.serialize_keras_object(normalize)
+        config = {
+            "order": self.order,
+            "normalize": normalize,
+            "normalize_at": self.normalize_at,
+            "gate": self.gate,
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config(deserialize_layers(config))

@@ -1,0 +1,210 @@
+"""The base of CCP, NCP and NCP-Skip: linear maps of the input, combined by Horner steps, and a linear read-out."""
+
+import keras
+from keras import ops
+
+from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
+from pinets_tf.layers.horner import HornerLayer
+
+# Stands for unknown dimensions where the shape that an operator returns is checked.
+_PROBE_SIZE = 32
+
+
+class Polynomial(HornerLayer):
+    """Base of the single-polynomial layers of Sec. 3.1: x = C x_N + beta, with x_N from Horner steps.
+
+    A subclass names its linear maps of z in `FACTOR` and defines `_first` (x_1), `_next` (x_n from x_{n-1}) and
+    `_factor_variance` (how much variance a factor passes on at the start).
+
+    Args:
+        units: o, the number of outputs; `None` leaves out C and beta and returns x_N.
+        order: N, the degree of the polynomial.
+        rank: k, the rank of the decomposition: every factor is a matrix. Give `rank` or `operator`.
+        operator: a Keras layer that stands for the linear maps: it is copied by its config for every factor, each copy
+            with initial values of its own, its `use_bias` switched off. It must be linear for the layer to be a
+            polynomial. Give `operator` or `rank`.
+        use_bias: whether there is a beta.
+        kernel_initializer: initializer of the matrices (factors with `rank`, and C). The default keeps the variance of
+            the output at that of the input for every order, each order taking its share; it also serves copies of an
+            `operator` whose own `kernel_initializer` was left at its default.
+        bias_initializer: initializer of beta.
+        kernel_regularizer, kernel_constraint: of the matrices that this layer makes; an `operator` carries its own.
+        bias_regularizer, bias_constraint: of beta, and of b_n where there are any.
+        normalize, normalize_at, gate: see `HornerLayer`.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    FACTOR: str
+
+    def __init__(
+        self,
+        units,
+        order,
+        rank=None,
+        operator=None,
+        *,
+        normalize=None,
+        normalize_at="product",
+        gate=False,
+        use_bias=True,
+        kernel_initializer=None,
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(order, normalize=normalize, normalize_at=normalize_at, gate=gate, **kwargs)
+        if (rank is None) == (operator is None):
+            raise ValueError(
+                "Exactly one of `rank` and `operator` says what the linear maps are. "
+                f"Received: rank={rank!r}, operator={operator!r}. "
+                "Pass rank=64 for matrices, or operator=Conv2D(64, 3, padding='same') for another linear map."
+            )
+        if operator is not None and not isinstance(operator, keras.layers.Layer):
+            raise ValueError(
+                f"`operator` must be a Keras layer. Received: operator={operator!r} of type {type(operator).__name__}. "
+                "Pass an unbuilt layer such as Conv2D(64, 3, padding='same'); it is copied for every factor."
+            )
+        if units is not None:
+            units = positive_integer("units", units, "Pass units=None to leave out the read-out and return x_N.")
+        if rank is not None:
+            rank = positive_integer("rank", rank, "Pass the number of columns of each factor, such as rank=64.")
+        self.units = units
+        self.rank = rank
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self._templates.operator = operator
+        self.factors = [self._linear_map(self.FACTOR, n) for n in range(1, self.order + 1)]
+        self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
+        spec = self.factors[0].input_spec
+        self.input_spec = spec if isinstance(spec, keras.layers.InputSpec) else keras.layers.InputSpec(min_ndim=2)
+
+    @property
+    def operator(self):
+        """The layer that is copied for every factor, or `None` with `rank`."""
+        return self._templates.operator
+
+    @property
+    def channel_axis(self):
+        return 1 if getattr(self.operator, "data_format", None) == "channels_first" else -1
+
+    def _factor_variance(self, letter, n):
+        """Returns the variance that factor `letter`_n gives its output for input of variance one, at the start."""
+        raise NotImplementedError
+
+    def _linear_map(self, letter, n):
+        """Makes the linear map `letter`_n: a matrix of `rank` columns or a copy of the operator."""
+        name, variance = f"{letter}_{n}", self._factor_variance(letter, n)
+        if self.operator is None:
+            return self._matrix(name, self.rank, variance, use_bias=False)
+        overrides = {}
+        if hasattr(self.operator, "use_bias"):
+            overrides["use_bias"] = False
+        if self.kernel_initializer is None and uses_default_kernel_initializer(self.operator):
+            overrides["kernel_initializer"] = _variance_preserving(variance)
+        return copy_layer(self.operator, name, self.dtype_policy, **overrides)
+
+    def _matrix(self, name, units, variance, use_bias, initializer=None):
+        initializer = initializer or self.kernel_initializer
+        return keras.layers.Dense(
+            units,
+            use_bias=use_bias,
+            kernel_initializer=copy_initializer(initializer, name) if initializer else _variance_preserving(variance),
+            bias_initializer=copy_initializer(self.bias_initializer, name),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def build(self, input_shape):
+        self._check_rank_of(input_shape)
+        for factor in self.factors:
+            factor.build(input_shape)
+        shape = self._state_shape(input_shape)
+        self._build_recursion(shape)
+        self._build_steps(shape)
+        if self.C is not None:
+            self.C.build(self._channels_last(shape))
+        self.built = True
+
+    def _build_recursion(self, shape):
+        """Builds what a subclass adds to the factors, for states of shape `shape`."""
+
+    def _check_rank_of(self, input_shape):
+        spec = self.input_spec
+        fewest, exact = spec.min_ndim or 2, spec.ndim
+        if len(input_shape) < fewest or (exact is not None and len(input_shape) != exact):
+            wanted = f"exactly {exact}" if exact is not None else f"at least {fewest}"
+            raise ValueError(
+                f"The linear maps of {type(self).__name__} take inputs of {wanted} axes, the batch included. "
+                f"Received: an input of shape {tuple(input_shape)}. Reshape the input, or choose another operator."
+            )
+
+    def _state_shape(self, input_shape):
+        return tuple(self.factors[0].compute_output_shape(input_shape))
+
+    def call(self, z, training=None):
+        # `training` reaches the sublayers through Keras's call context.
+        x = self._first(z)
+        for n in range(2, self.order + 1):
+            x = self._next(n, self.factors[n - 1](z), x)
+        return x if self.C is None else self._on_channels(self.C, x)
+
+    def _first(self, z):
+        raise NotImplementedError
+
+    def _next(self, n, factor, x):
+        raise NotImplementedError
+
+    def _on_channels(self, dense, x):
+        """Applies a Dense layer to the channel axis of `x`, wherever that is."""
+        if self.channel_axis == -1:
+            return dense(x)
+        return ops.moveaxis(dense(ops.moveaxis(x, 1, -1)), -1, 1)
+
+    def _channels_last(self, shape):
+        return shape if self.channel_axis == -1 else (shape[0], *shape[2:], shape[1])
+
+    def compute_output_shape(self, input_shape):
+        shape = list(self._state_shape(input_shape))
+        if self.units is not None:
+            shape[self.channel_axis] = self.units
+        return tuple(shape)
+
+    def get_config(self):
+        operator = self.operator
+        config = {
+            "units": self.units,
+            "rank": self.rank,
+            "operator": None if operator is None else keras.saving.serialize_keras_object(operator),
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
+            if self.kernel_initializer
+            else None,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+        return {**super().get_config(), **config}
+
+
+def probe(shape):
+    """Returns `shape` with every unknown dimension but the batch made definite."""
+    return (shape[0], *(_PROBE_SIZE if size is None else size for size in shape[1:]))
+
+
+def _variance_preserving(variance):
+    return keras.initializers.VarianceScaling(variance, mode="fan_in", distribution="truncated_normal")

@@ -1,0 +1,120 @@
+"""The residual block as a polynomial of higher order (Sec. 4.2 and 5.2)."""
+
+import keras
+from keras import ops
+
+from pinets_tf.layers.checks import same_shape
+from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
+from pinets_tf.layers.horner import HornerLayer
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class PolynomialResidual(HornerLayer):
+    """A residual block raised to order N: z + Cz + (Cz)*z + (Cz)*z*z + ... (Sec. 4.2).
+
+        s   = shortcut(z)
+        x_1 = Cz
+        x_n = gate_n * normalize(s * x_{n-1}) + Cz,    n = 2, ..., N
+        y   = s + x_N
+
+    `*` is the elementwise product and C the residual branch. Order 1 is the plain residual block z + Cz. Without
+    normalisation and gates the recursion is Horner's form of the paper's sum, s + Cz + (Cz)*s + ... + (Cz)*s^(N-1).
+
+    Products of float16 overflow at 65504. Under `mixed_float16` each product is formed, normalised and added to Cz in
+    float32, then rounded; the paper bounds the second order with tanh for this reason (Sec. 5.2).
+
+    Args:
+        branch: C, a Keras layer or model, used as it is. Linear convolutions and batch normalisations keep the block a
+            polynomial of degree N; a branch with activations makes it the block of Sec. 5.2.
+        order: N.
+        shortcut: `None` for the identity, or a Keras layer where the branch changes the shape, such as
+            `Conv2D(filters, 1, strides=2)`; used as it is. The products are taken with what it returns.
+        normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order:
+            a `Sequential` of tanh, a 1x1 convolution and a batch normalisation, say. With `None` and `"batch"` the
+            block is a polynomial of its input at inference where C is linear, with the other names it is not.
+        normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
+        gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
+            the plain residual block.
+        **kwargs: those of `keras.layers.Layer`. A `dtype` given here is handed to every layer inside.
+
+    Input shape:
+        What `branch` takes.
+
+    Output shape:
+        What `branch` returns.
+
+    Raises:
+        ValueError: if `order` is not a positive integer, if `branch` or `shortcut` is not a Keras layer, or if the two
+            do not return the same shape.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from pinets_tf.layers import PolynomialResidual
+    >>> branch = keras.layers.Conv2D(8, 3, strides=2, padding="same")
+    >>> block = PolynomialResidual(branch, order=3, shortcut=keras.layers.Conv2D(8, 1, strides=2), normalize="batch")
+    >>> block(np.ones((2, 6, 6, 3), "float32")).shape[1:]
+    TensorShape([3, 3, 8])
+
+    Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 4.2 and 5.2. The paper does not
+    say where orders above the second are normalised; here each Horner step is.
+    """
+
+    def __init__(self, branch, order=2, shortcut=None, **kwargs):
+        super().__init__(order, **kwargs)
+        for name, layer in (("branch", branch), ("shortcut", shortcut)):
+            if not isinstance(layer, keras.layers.Layer) and not (name == "shortcut" and layer is None):
+                raise ValueError(
+                    f"`{name}` must be a Keras layer. Received: {name}={layer!r} of type {type(layer).__name__}. "
+                    "Pass a layer, a Sequential or a functional model."
+                )
+        self.branch = branch
+        self.shortcut = shortcut
+        if kwargs.get("dtype") is not None:
+            hand_down_policy(self.dtype_policy, [branch] if shortcut is None else [branch, shortcut])
+
+    @property
+    def channel_axis(self):
+        layers = getattr(self.branch, "layers", [self.branch])
+        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in layers)
+        return 1 if first else -1
+
+    def build(self, input_shape):
+        shape = self.compute_output_shape(input_shape)
+        for layer in (self.branch, self.shortcut):
+            if layer is not None and not layer.built:
+                layer.build(input_shape)
+        self._build_steps(shape)
+        self.built = True
+
+    def call(self, z, training=None):
+        # `training` reaches the sublayers through Keras's call context.
+        s = z if self.shortcut is None else self.shortcut(z)
+        Cz = self.branch(z)
+        x = Cz
+        for n in range(2, self.order + 1):
+            x = self._step(n, s, x, carry=Cz)
+        return ops.add(s, x)
+
+    def compute_output_shape(self, input_shape):
+        shape = tuple(self.branch.compute_output_shape(input_shape))
+        around = tuple(input_shape if self.shortcut is None else self.shortcut.compute_output_shape(input_shape))
+        if not same_shape(shape, around):
+            raise ValueError(
+                "The branch and the shortcut of a residual block must return the same shape. "
+                f"Received: {shape} from the branch and {around} from the shortcut {self.shortcut!r}, for an input of "
+                f"shape {tuple(input_shape)}. Pass a shortcut that changes the shape as the branch does, such as "
+                "Conv2D(filters, 1, strides=strides)."
+            )
+        return shape
+
+    def get_config(self):
+        config = {
+            "branch": keras.saving.serialize_keras_object(self.branch),
+            "shortcut": None if self.shortcut is None else keras.saving.serialize_keras_object(self.shortcut),
+        }
+        return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        return restore_with_policy(super().from_config, config)

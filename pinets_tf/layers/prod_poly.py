@@ -1,0 +1,88 @@
+"""ProdPoly, polynomials in sequence (Sec. 3.2)."""
+
+import math
+
+import keras
+
+from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class ProdPoly(keras.layers.Layer):
+    """Polynomials in sequence, each of its own kind and order (Sec. 3.2, "product of polynomials").
+
+        x = P_m( ... P_2(P_1(z)))
+
+    The order of the whole is the product of the orders: m polynomials of order N have order N^m with m N factors, where
+    one polynomial of that order needs N^m. `ProdPoly` is itself a polynomial and can be used as one of another.
+
+    Float16: as each polynomial says of itself.
+
+    Args:
+        polynomials: the layers, in the order in which they are applied, at least one. Layers without an `order`, such
+            as a normalisation or a reshape between two polynomials, count as order 1; whether the whole is a polynomial
+            is theirs to keep.
+        **kwargs: those of `keras.layers.Layer`. A `dtype` given here is handed to every layer inside.
+
+    Attributes:
+        order: the product of the orders.
+
+    Input shape:
+        What the first layer takes.
+
+    Output shape:
+        What the last layer returns.
+
+    Raises:
+        ValueError: if `polynomials` is not a non-empty sequence of distinct Keras layers.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pinets_tf.layers import CCP, NCP, ProdPoly
+    >>> layer = ProdPoly([NCP(units=32, order=2, rank=32), CCP(units=10, order=3, rank=32)])
+    >>> layer.order, layer(np.ones((2, 784), "float32")).shape[-1]
+    (6, 10)
+
+    Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 3.2.
+    """
+
+    def __init__(self, polynomials, **kwargs):
+        super().__init__(**kwargs)
+        layers = list(polynomials) if isinstance(polynomials, (list, tuple)) else []
+        distinct = len({id(layer) for layer in layers}) == len(layers)
+        if not layers or not distinct or not all(isinstance(layer, keras.layers.Layer) for layer in layers):
+            raise ValueError(
+                "`polynomials` must be a list of one or more Keras layers, no layer twice. "
+                f"Received: polynomials={polynomials!r}. Pass for example [NCP(32, 2, rank=32), CCP(10, 3, rank=32)]."
+            )
+        self.polynomials = layers
+        self.order = math.prod(getattr(layer, "order", 1) for layer in layers)
+        self.supports_masking = all(layer.supports_masking for layer in layers)
+        if kwargs.get("dtype") is not None:
+            hand_down_policy(self.dtype_policy, layers)
+
+    def build(self, input_shape):
+        for layer in self.polynomials:
+            if not layer.built:
+                layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+        self.built = True
+
+    def call(self, z, training=None):
+        for layer in self.polynomials:
+            z = layer(z)
+        return z
+
+    def compute_output_shape(self, input_shape):
+        for layer in self.polynomials:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        polynomials = [keras.saving.serialize_keras_object(layer) for layer in self.polynomials]
+        return {**super().get_config(), "polynomials": polynomials}
+
+    @classmethod
+    def from_config(cls, config):
+        return restore_with_policy(super().from_config, deserialize_layers(config))

@@ -1,0 +1,41 @@
+"""Packaging of pinets_tf."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "data": ["tensorflow-datasets>=4.9.9"],
+    "audio": ["tensorflow-io>=0.37; python_version < '3.13'"],
+    "mesh": ["scipy>=1.13", "trimesh>=4.5", "tensorflow-graphics==2021.12.3; python_version < '3.12'"],
+    "serving": ["tensorflow-serving-api>=2.19"],
+    "tflite": ["ai-edge-litert>=2.0"],
+    "examples": ["absl-py>=2.1", "matplotlib>=3.9"],
+    "benchmark": ["torch>=2.4"],
+}
+# What the tests need: the package's own extras that they use, and the second backend.
+EXTRAS["test"] = [
+    *EXTRAS["examples"],
+    *EXTRAS["tflite"],
+    "jax>=0.5",
+    "mypy>=1.13",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+]
+EXTRAS["all"] = sorted({package for name, packages in EXTRAS.items() if name != "benchmark" for package in packages})
+
+setup(
+    name="pinets_tf",
+    version="0.1.0",
+    description="Π-nets: deep polynomial neural networks as Keras 3 layers, with TensorFlow training and export",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["pinets_tf", "pinets_tf.*"]),
+    package_data={"pinets_tf": ["py.typed", "data/*.npz", "data/*.LICENSE"]},
+    # Plain `tensorflow`, not `tensorflow-cpu`: packages of our extras require the plain one, and both share a folder.
+    install_requires=["keras>=3.15", "numpy>=1.26", "tensorflow>=2.21"],
+    extras_require=EXTRAS,
+)
