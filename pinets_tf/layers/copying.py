@@ -66,6 +66,7 @@ def hand_down_policy(policy, layers):
 
 def restore_with_policy(from_config, config):
     """Makes a layer around others from its config, and leaves these others the policies they were saved with."""
+    config = dict(config)
     policy = config.pop("dtype")
     layer = from_config(config)
     layer.dtype_policy = keras.dtype_policies.get(policy)

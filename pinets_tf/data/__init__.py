@@ -1,0 +1,1 @@
+"""Datasets: a name or a path in, a `tf.data.Dataset` out."""

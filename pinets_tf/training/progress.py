@@ -1,0 +1,49 @@
+"""Speed and time left of a training."""
+
+import time
+
+import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """Adds `images_per_second` to the logs of each epoch and prints one line with it and the time left.
+
+    Images per second are those of the training steps alone: the first step of the run, which traces or compiles the
+    step, and validation are left out.
+
+    Args:
+        epochs: the number of the last epoch.
+        steps_per_epoch: steps in an epoch.
+        batch_size: images in a step, over all replicas.
+    """
+
+    def __init__(self, epochs, steps_per_epoch, batch_size):
+        super().__init__()
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.batch_size = batch_size
+        self._traced = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_started = self._steps_started = time.perf_counter()
+        self._timed_steps = self.steps_per_epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps_ended = time.perf_counter()
+        if not self._traced and self.steps_per_epoch > 1:
+            self._steps_started, self._timed_steps = self._steps_ended, self.steps_per_epoch - 1
+        self._traced = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        logs["images_per_second"] = self._timed_steps * self.batch_size / (self._steps_ended - self._steps_started)
+        left = (time.perf_counter() - self._epoch_started) * (self.epochs - epoch - 1)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "images_per_second")
+        speed = f"{logs['images_per_second']:,.0f} images/s"
+        print(f"epoch {epoch + 1}/{self.epochs}  {shown}  {speed}  {duration(left)} left", flush=True)
+
+
+def duration(seconds):
+    """Returns a time as H:MM:SS."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,41 @@
+"""Where and how a training runs: strategy, precision and random state, set up in one place."""
+
+import keras
+import tensorflow as tf
+
+from pinets_tf.layers.checks import one_of
+
+STRATEGIES = ("auto", "none", "mirrored")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
+
+
+def set_up(strategy="auto", precision="float32", seed=0):
+    """Sets the precision policy and the seeds of the process, and returns the strategy to train under.
+
+    Args:
+        strategy: `"none"` for one device; `"mirrored"` for all GPUs of this host, or all logical CPUs where there is no
+            GPU; `"auto"` for `"mirrored"` with several GPUs and else `"none"`.
+        precision: the Keras dtype policy of all layers made from now on.
+        seed: seed of Python, NumPy and TensorFlow.
+
+    Returns:
+        A `tf.distribute.Strategy`; models are made inside its `scope()`.
+
+    Raises:
+        ValueError: if `strategy` or `precision` is not one of the values above.
+    """
+    one_of("strategy", strategy, STRATEGIES)
+    one_of("precision", precision, PRECISIONS)
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    gpus = tf.config.list_logical_devices("GPU")
+    if strategy == "mirrored" or (strategy == "auto" and len(gpus) > 1):
+        return tf.distribute.MirroredStrategy([device.name for device in gpus or tf.config.list_logical_devices("CPU")])
+    return tf.distribute.get_strategy()
+
+
+def describe(strategy, precision):
+    """Returns one line that says on what a training runs."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    kind = devices[0].device_type
+    return f"{strategy.num_replicas_in_sync} x {kind}, {type(strategy).__name__}, {precision}"
