@@ -84,8 +84,6 @@ class Polynomial(HornerLayer):
         self._templates.operator = operator
         self.factors = [self._linear_map(self.FACTOR, n) for n in range(1, self.order + 1)]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
-        spec = self.factors[0].input_spec
-        self.input_spec = spec if isinstance(spec, keras.layers.InputSpec) else keras.layers.InputSpec(min_ndim=2)
 
     @property
     def operator(self):
@@ -142,8 +140,8 @@ class Polynomial(HornerLayer):
         """Builds what a subclass adds to the factors, for states of shape `shape`."""
 
     def _check_rank_of(self, input_shape):
-        spec = self.input_spec
-        fewest, exact = spec.min_ndim or 2, spec.ndim
+        spec = self.factors[0].input_spec
+        fewest, exact = getattr(spec, "min_ndim", None) or 2, getattr(spec, "ndim", None)
         if len(input_shape) < fewest or (exact is not None and len(input_shape) != exact):
             wanted = f"exactly {exact}" if exact is not None else f"at least {fewest}"
             raise ValueError(

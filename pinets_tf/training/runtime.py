@@ -29,9 +29,13 @@ def set_up(strategy="auto", precision="float32", seed=0):
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
     gpus = tf.config.list_logical_devices("GPU")
-    if strategy == "mirrored" or (strategy == "auto" and len(gpus) > 1):
-        return tf.distribute.MirroredStrategy([device.name for device in gpus or tf.config.list_logical_devices("CPU")])
-    return tf.distribute.get_strategy()
+    if strategy == "none" or (strategy == "auto" and len(gpus) < 2):
+        return tf.distribute.get_strategy()
+    if gpus:
+        return tf.distribute.MirroredStrategy([device.name for device in gpus])
+    # Collective operations of two strategies in one process collide on CPUs (TensorFlow 2.21).
+    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+    return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
 def describe(strategy, precision):

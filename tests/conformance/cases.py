@@ -1,0 +1,111 @@
+"""Every public layer, in the variants that matter, for the guarantees of this folder."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer to make with keyword arguments such as `dtype`, the shape of one input, and its degree at inference."""
+
+    cls: type
+    make: Callable
+    shape: tuple[int, ...]
+    degree: int | None
+
+    def batch(self, size=3, dtype="float32", seed=0):
+        return np.random.default_rng(seed).normal(size=(size, *self.shape)).astype(dtype)
+
+
+def _conv(**options):
+    return keras.layers.Conv2D(4, 3, padding="same", **options)
+
+
+def _residual(order, normalize, **options):
+    branch = keras.Sequential([_conv(strides=2), keras.layers.BatchNormalization(momentum=0.9)])
+    shortcut = keras.layers.Conv2D(4, 1, strides=2)
+    return PolynomialResidual(branch, order, shortcut, normalize=normalize, **options)
+
+
+def _product(**options):
+    return ProdPoly([NCP(6, 2, rank=5), keras.layers.BatchNormalization(), CCP(4, 3, rank=5)], **options)
+
+
+def _vector(cls, order=3, **settings):
+    return Case(cls, lambda **options: cls(4, order, rank=6, **settings, **options), (5,), order)
+
+
+def _image(cls, degree=3, **settings):
+    return Case(cls, lambda **options: cls(4, 3, operator=_conv(), **settings, **options), (6, 6, 3), degree)
+
+
+CASES = {
+    "CCP": _vector(CCP),
+    "CCP-order-1": _vector(CCP, order=1),
+    "CCP-layer": dataclasses.replace(_vector(CCP, normalize="layer", normalize_at="order"), degree=None),
+    "CCP-conv-instance": _image(CCP, degree=None, normalize="instance"),
+    "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
+    "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
+    "NCP": _vector(NCP),
+    "NCP-gate": dataclasses.replace(_vector(NCP, gate=True), degree=1),
+    "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),
+    "NCP-conv": _image(NCP),
+    "NCPSkip": _vector(NCPSkip),
+    "NCPSkip-learned-batch": _vector(NCPSkip, learn_skip=True, normalize="batch"),
+    "NCPSkip-conv-batch": _image(NCPSkip, normalize="batch"),
+    "NCPSkip-regularised": _vector(
+        NCPSkip, kernel_regularizer="l2", bias_regularizer="l1", kernel_constraint="max_norm"
+    ),
+    "PolynomialResidual": Case(PolynomialResidual, lambda **options: _residual(2, "batch", **options), (6, 6, 3), 2),
+    "PolynomialResidual-order-4": Case(
+        PolynomialResidual, lambda **options: _residual(4, None, **options), (6, 6, 3), 4
+    ),
+    "PolynomialResidual-dense": Case(
+        PolynomialResidual,
+        lambda **options: PolynomialResidual(keras.layers.Dense(5), 3, gate=True, **options),
+        (5,),
+        1,
+    ),
+    "PolynomialResidual-custom": Case(
+        PolynomialResidual,
+        lambda **options: _residual(
+            2, keras.Sequential([keras.layers.Activation("tanh"), keras.layers.Conv2D(4, 1)]), **options
+        ),
+        (6, 6, 3),
+        None,
+    ),
+    "ProdPoly": Case(ProdPoly, _product, (5,), 6),
+}
+
+every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a guarantee of TensorFlow")
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def functional(case, **options):
+    """Returns a functional model of the layer alone, with a variable batch."""
+    images = keras.Input(case.shape)
+    return keras.Model(images, case.make(**options)(images))
+
+
+def computing_layers(layer):
+    """Returns the layers in and below `layer` that compute: not models, which only pass on, and not their inputs."""
+    inner = layer._flatten_layers()
+    return [part for part in inner if not isinstance(part, (keras.Model, keras.layers.InputLayer))]
+
+
+def randomise(layer):
+    """Gives every weight a random value, so that no test passes because something starts at zero or one."""
+    rng = np.random.default_rng(1)
+    for weight in layer.weights:
+        value = rng.uniform(0.5, 1.5, weight.shape) if "variance" in weight.path else rng.normal(size=weight.shape) / 2
+        weight.assign(value)

@@ -1,0 +1,56 @@
+"""`build` makes all weights, and shapes are known without running anything."""
+
+import keras
+import numpy as np
+
+from tests.conformance.cases import every_layer, functional, numpy
+
+
+@every_layer
+def test_build_alone_makes_every_weight(case):
+    built, called = case.make(), case.make()
+    built.build((None, *case.shape))
+    called(case.batch())
+    assert [weight.shape for weight in built.weights] == [weight.shape for weight in called.weights]
+    assert all(inner.built for inner in built._flatten_layers())
+
+
+@every_layer
+def test_symbolic_shape_and_type(case):
+    symbolic = case.make()(keras.KerasTensor((None, *case.shape)))
+    concrete = case.make()(case.batch(2))
+    assert symbolic.shape == (None, *concrete.shape[1:])
+    assert case.make().compute_output_shape((None, *case.shape)) == symbolic.shape
+    assert keras.backend.standardize_dtype(concrete.dtype) == symbolic.dtype == "float32"
+
+
+@every_layer
+def test_batches_of_any_size(case):
+    model = functional(case)
+    whole = numpy(model(case.batch(5)))
+    parts = [numpy(model(case.batch(5)[rows])) for rows in (slice(0, 1), slice(1, 5))]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-5)
+    assert numpy(model(case.batch(0))).shape == (0, *whole.shape[1:])
+
+
+@every_layer
+def test_unknown_spatial_sizes(case):
+    if len(case.shape) < 2:
+        return
+    flexible = keras.Input((*[None] * (len(case.shape) - 1), case.shape[-1]))
+    layer = case.make()
+    model = keras.Model(flexible, layer(flexible))
+    small = np.random.default_rng(0).normal(size=(2, *case.shape)).astype("float32")
+    large = np.concatenate([small, small], axis=1)
+    assert numpy(model(small)).shape[2:] == numpy(model(large)).shape[2:]
+    assert numpy(model(large)).shape[1] == 2 * numpy(model(small)).shape[1]
+
+
+@every_layer
+def test_works_in_sequential_and_trains(case):
+    layer = case.make()
+    model = keras.Sequential([layer, keras.layers.Flatten(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = model.fit(case.batch(8), np.ones(8), epochs=2, batch_size=4, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert layer.trainable_weights and all(np.isfinite(numpy(weight)).all() for weight in layer.weights)

@@ -1,0 +1,52 @@
+"""A SavedModel and a TFLite file compute what the layer computes, and TFLite with builtin operators alone."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+
+from tests.conformance.cases import every_layer, functional, numpy, randomise, tensorflow_only
+
+pytestmark = tensorflow_only
+
+
+@pytest.fixture
+def exported(case, tmp_path):
+    model = functional(case)
+    randomise(model)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model.export(tmp_path / "saved_model", verbose=False)
+    return model, str(tmp_path / "saved_model")
+
+
+@every_layer
+def test_saved_model(case, exported):
+    import tensorflow as tf
+
+    model, folder = exported
+    loaded = tf.saved_model.load(folder)
+    for size in (1, 5):
+        expected = numpy(model(case.batch(size)))
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(loaded.serve(case.batch(size)).numpy(), expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+@every_layer
+def test_tflite(case, exported):
+    import tensorflow as tf
+
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    model, folder = exported
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    interpreter = litert.Interpreter(model_content=converter.convert())
+    inputs, outputs = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    for size in (1, 3):
+        interpreter.resize_tensor_input(inputs, [size, *case.shape])
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(inputs, case.batch(size))
+        interpreter.invoke()
+        expected = numpy(model(case.batch(size)))
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(interpreter.get_tensor(outputs), expected, rtol=1e-3, atol=1e-4 * scale)

@@ -1,0 +1,47 @@
+"""Saved layers come back, in this process and in a fresh one."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+
+from tests.conformance.cases import CASES, every_layer, functional, numpy, randomise
+
+LOAD_ALL = """
+import sys, pathlib, numpy as np, keras, pinets_tf
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    model = keras.models.load_model(path)
+    inputs, expected = np.load(path.with_suffix(".npz")).values()
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(inputs)), expected, rtol=1e-5, atol=1e-5)
+    print(path.stem, type(model.layers[-1]).__name__)
+"""
+
+
+@every_layer
+def test_keras_file_and_weights_file(case, tmp_path):
+    model = functional(case)
+    randomise(model)
+    expected = numpy(model(case.batch()))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert type(again.layers[-1]) is case.cls
+    np.testing.assert_array_equal(numpy(again(case.batch())), expected)
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = functional(case)
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(numpy(fresh(case.batch())), expected)
+
+
+def test_keras_files_in_a_fresh_process(tmp_path):
+    for name, case in CASES.items():
+        model = functional(case)
+        randomise(model)
+        model.save(tmp_path / f"{name}.keras")
+        np.savez(tmp_path / f"{name}.npz", inputs=case.batch(), outputs=numpy(model(case.batch())))
+    command = [sys.executable, "-c", LOAD_ALL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = dict(line.split() for line in done.stdout.splitlines())
+    assert loaded == {name: case.cls.__name__ for name, case in CASES.items()}

@@ -1,0 +1,43 @@
+"""XLA computes what TensorFlow computes eagerly, values and gradients, in every precision."""
+
+import numpy as np
+import pytest
+
+from tests.conformance.cases import every_layer, functional, numpy, randomise, tensorflow_only
+
+pytestmark = tensorflow_only
+
+
+def values_and_gradients(model, inputs):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        outputs = model(inputs, training=True)
+        loss = tf.reduce_mean(tf.square(tf.cast(outputs, tf.float32)))
+    return outputs, tape.gradient(loss, model.trainable_variables)
+
+
+@every_layer
+def test_xla_equals_eager(case):
+    import tensorflow as tf
+
+    model = functional(case)
+    randomise(model)
+    before = model.get_weights()
+    eager = values_and_gradients(model, tf.constant(case.batch()))
+    model.set_weights(before)
+    compiled = tf.function(values_and_gradients, jit_compile=True)(model, tf.constant(case.batch()))
+    for expected, value in zip(tf.nest.flatten(eager), tf.nest.flatten(compiled)):
+        scale = max(1.0, np.abs(numpy(expected)).max())
+        np.testing.assert_allclose(numpy(value), numpy(expected), rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@every_layer
+def test_xla_compiles_mixed_precision(case, policy):
+    import tensorflow as tf
+
+    model = functional(case, dtype=policy)
+    outputs, gradients = tf.function(values_and_gradients, jit_compile=True)(model, tf.constant(case.batch()))
+    assert np.isfinite(numpy(outputs).astype("float32")).all()
+    assert all(gradient is not None and np.isfinite(numpy(gradient)).all() for gradient in gradients)
