@@ -56,6 +56,11 @@ class HornerLayer(keras.layers.Layer):
         self.gates = []
 
     @property
+    def normalize(self):
+        """What normalises the products: `None`, a name, or the layer that is copied."""
+        return self._templates.normalize
+
+    @property
     def channel_axis(self):
         """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
         return -1
@@ -68,7 +73,7 @@ class HornerLayer(keras.layers.Layer):
             self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if self.gate else None)
 
     def _make_normalizer(self, n, shape):
-        template = self._templates.normalize
+        template = self.normalize
         options = {"name": f"normalize_{n}", "dtype": self.dtype_policy}
         axis = self.channel_axis
         if template is None:
@@ -122,7 +127,7 @@ class HornerLayer(keras.layers.Layer):
         return ops.cast(x, self.compute_dtype)
 
     def get_config(self):
-        normalize = self._templates.normalize
+        normalize = self.normalize
         if isinstance(normalize, keras.layers.Layer):
             normalize = keras.saving.serialize_keras_object(normalize)
         config = {

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.training import ReplicaModel, set_up
 from tests.conformance.cases import every_layer, functional, randomise, tensorflow_only
 
 pytestmark = tensorflow_only
@@ -12,6 +11,8 @@ pytestmark = tensorflow_only
 
 def one_step(case, strategy, xla):
     import tensorflow as tf
+
+    from pinets_tf.training import ReplicaModel
 
     with strategy.scope():
         network = functional(case)
@@ -34,6 +35,8 @@ def one_step(case, strategy, xla):
 @every_layer
 def test_two_replicas_equal_one(case, xla):
     import tensorflow as tf
+
+    from pinets_tf.training import set_up
 
     one = one_step(case, tf.distribute.get_strategy(), xla)
     two = one_step(case, set_up("mirrored"), xla)

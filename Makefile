@@ -1,0 +1,43 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# TensorFlow's notes about the machine would hide what the commands print.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   set up, train on real data, export, verify, show the result"
+	@echo "make test   set up, run the whole suite"
+	@echo "make lint   set up, run ruff and mypy alone"
+	@echo "make clean  remove what the demo wrote; the environment stays"
+
+demo: $(VENV)/.ready-examples-tflite
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.ready-test lint
+	$(BIN)/python -m pytest -n 2
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/layers tests/conformance tests/models tests/analysis
+	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/layers tests/conformance tests/models tests/analysis; \
+	else echo "torch is not installed: its backend was not tested"; fi
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf demo_output
+
+# .ready-a-b stands for an environment in which the package is installed with its extras a and b.
+$(VENV)/.ready-%: setup.py pyproject.toml | $(VENV)/bin/python
+	@echo "Installing pinets_tf[$(subst -,$(comma),$*)] into $(VENV); TensorFlow is a download of 600 MB the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(subst -,$(comma),$*)]"
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pinets_tf needs Python 3.11 or newer. Received: " + sys.version.split()[0] + ". Pass another one: make demo PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+comma := ,

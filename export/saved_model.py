@@ -1,0 +1,55 @@
+"""Writes a trained model as a versioned SavedModel, laid out as TensorFlow Serving reads it.
+
+    python export/saved_model.py runs/order2/model.keras --output served
+
+makes served/model/1, the next time served/model/2. The version appears under its number only when it is complete, so
+that a server that watches the folder never sees half a model.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import keras
+
+import pinets_tf  # noqa: F401  registers the layers that the file may hold
+
+
+def export_saved_model(model, output, name):
+    """Writes `model` to `output`/`name`/VERSION, VERSION being the next free number, and returns that folder."""
+    base = Path(output) / name
+    base.mkdir(parents=True, exist_ok=True)
+    versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
+    target = base / str(max(versions, default=0) + 1)
+    partial = base / f"partial-{target.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.export(partial, verbose=False)
+    os.rename(partial, target)
+    return target
+
+
+def load_model(path):
+    """Loads a `.keras` file, or raises a `ValueError` that says what is wrong with it."""
+    path = Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"A model is a .keras file. Received: {path}. Pass the model.keras of a run.")
+    return keras.models.load_model(path)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="the .keras file of a trained model")
+    parser.add_argument("--output", required=True, help="the folder to export into")
+    parser.add_argument("--name", help="the name under which it is served; by default that of the file")
+    options = parser.parse_args(arguments)
+    try:
+        model = load_model(options.model)
+    except ValueError as error:
+        sys.exit(f"{parser.prog}: {error}")
+    print(export_saved_model(model, options.output, options.name or Path(options.model).stem))
+
+
+if __name__ == "__main__":
+    main()
