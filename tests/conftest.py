@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# JAX makes float32 of float64 otherwise, and degrees are measured in float64.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import keras
 import pytest

@@ -7,7 +7,7 @@ from pinets_tf.analysis import NotPolynomial, degree
 from pinets_tf.layers import NCP, PolynomialResidual
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, randomise
-from tests.polynomial_degree import assert_polynomial_degree
+from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
 
 
 @every_layer
@@ -22,13 +22,14 @@ def test_agrees_with_the_measured_degree(case):
         assert degree(layer) == case.degree
 
 
+@normalises_in_float64
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("stage_blocks", [(1,), (1, 1), (2, 1)])
 def test_resnet(order, stage_blocks):
     keras.config.set_dtype_policy("float64")
     # `keras.Input` rounds to floatx under every policy.
     keras.config.set_floatx("float64")
-    network = resnet((8, 8, 1), 3, stage_blocks=stage_blocks, order=order, width=4)
+    network = resnet((8, 8, 1), 3, stage_blocks=stage_blocks, order=order, width=4, gate=False)
     keras.config.set_floatx("float32")
     scores = keras.Model(network.inputs, keras.layers.Dense(3, dtype="float64")(network.layers[-2].output))
     randomise(scores)

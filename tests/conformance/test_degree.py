@@ -3,9 +3,10 @@
 import numpy as np
 
 from tests.conformance.cases import every_layer, randomise
-from tests.polynomial_degree import assert_polynomial_degree, differences
+from tests.polynomial_degree import assert_polynomial_degree, differences, normalises_in_float64
 
 
+@normalises_in_float64
 @every_layer
 def test_degree_at_inference(case):
     layer = case.make(dtype="float64")

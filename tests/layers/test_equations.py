@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
-from tests.polynomial_degree import assert_polynomial_degree, differences
+from tests.polynomial_degree import assert_polynomial_degree, differences, normalises_in_float64
 from tests.slow_twin import evaluate, expand
 
 DECOMPOSITIONS = [
@@ -104,6 +104,7 @@ def test_units_none_returns_the_last_state():
     np.testing.assert_allclose(x, U[0] * (1 + U[1]) * (1 + U[2]))
 
 
+@normalises_in_float64
 @pytest.mark.parametrize("place", ["product", "order", "last"])
 def test_places_of_the_normalisation(place):
     layer, z = make(CCP, 3, normalize="tanh", normalize_at=place), np.random.default_rng(1).normal(size=(4, 5))
@@ -144,6 +145,7 @@ def test_residual_block_is_the_sum_of_the_paper(order):
     assert_polynomial_degree(block, (5,), order)
 
 
+@normalises_in_float64
 def test_residual_block_multiplies_with_the_projected_shortcut():
     branch, shortcut = keras.layers.Dense(3, dtype="float64"), keras.layers.Dense(3, dtype="float64")
     block = PolynomialResidual(branch, 2, shortcut, normalize="batch", dtype="float64")
@@ -161,6 +163,7 @@ def test_orders_multiply_in_a_product_of_polynomials():
     assert_polynomial_degree(nested, (5,), 12)
 
 
+@normalises_in_float64
 @pytest.mark.parametrize("cls", [CCP, NCP, NCPSkip])
 def test_convolutions_are_a_polynomial_of_each_neighbourhood(cls):
     layer = cls(2, 3, operator=keras.layers.Conv2D(4, 3, padding="same"), normalize="batch", dtype="float64")

@@ -1,0 +1,93 @@
+"""Which part of the project may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KERAS = {"keras", "numpy"}
+TENSORFLOW = {*KERAS, "tensorflow"}
+# What a module of each part may import beside the standard library; parts of ours are named with a dot.
+ALLOWED = {
+    "pinets_tf/layers": {"keras", ".layers"},
+    "pinets_tf/models": {"keras", ".layers", ".models"},
+    "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
+    "pinets_tf/data": {*TENSORFLOW, "tensorflow_datasets", ".data"},
+    "pinets_tf/training": {*TENSORFLOW, "matplotlib", ".training", ".layers.checks"},
+    "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".training"},
+    "export": {*TENSORFLOW, "ai_edge_litert", ".", ".layers", ".data"},
+}
+# Beside these, an extra is imported where it is used, never when a module is.
+AT_THE_TOP = {"absl", "keras", "numpy", "tensorflow"}
+
+
+def imports(node):
+    """Yields what is imported in and below `node`, parts of ours as `.part`."""
+    for inner in ast.walk(node):
+        names = []
+        if isinstance(inner, ast.Import):
+            names = [alias.name for alias in inner.names]
+        elif isinstance(inner, ast.ImportFrom):
+            names = [inner.module] if inner.module != "pinets_tf" else [f"pinets_tf.{a.name}" for a in inner.names]
+        for name in names:
+            first, *rest = name.split(".")
+            if first == "pinets_tf":
+                yield ".".join(["", *rest]) or "."
+            elif first not in sys.stdlib_module_names:
+                yield first
+
+
+def modules(part):
+    return sorted((ROOT / part).rglob("*.py"))
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_stay_in_their_room(part):
+    assert modules(part)
+    for module in modules(part):
+        for name in imports(ast.parse(module.read_text(encoding="utf-8"))):
+            inside = name in ALLOWED[part] or any(name.startswith(room + ".") for room in ALLOWED[part] if room != ".")
+            assert inside, f"{module.relative_to(ROOT)} imports {name}"
+
+
+def test_extras_are_imported_where_they_are_used():
+    for part in ALLOWED:
+        for module in modules(part):
+            for statement in ast.parse(module.read_text(encoding="utf-8")).body:
+                if isinstance(statement, (ast.Import, ast.ImportFrom)):
+                    heavy = {name for name in imports(statement) if not name.startswith(".")} - AT_THE_TOP
+                    assert not heavy, f"{module.relative_to(ROOT)} imports {heavy} at the top"
+
+
+def test_every_part_is_listed():
+    found = {
+        f"pinets_tf/{folder.name}" for folder in (ROOT / "pinets_tf").iterdir() if (folder / "__init__.py").exists()
+    }
+    assert found <= ALLOWED.keys()
+
+
+def test_import_needs_keras_and_numpy_alone():
+    program = """
+import keras, sys
+before = set(sys.modules)
+import pinets_tf
+new = {name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names) - {"pinets_tf"}
+print(sorted(new))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_project_speaks_of_itself_alone():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", "") and path.is_file() and path != Path(__file__):
+            text = path.read_text(encoding="utf-8")
+            for word in ("/work/", "/root/", "../shared"):
+                assert word not in text, f"{name} holds {word}"
