@@ -1,0 +1,58 @@
+"""The example trains, writes what it promises, resumes, and says what is wrong with bad input."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.commands import run
+
+TINY = ["--width=4", "--stage_blocks=1,1", "--batch_size=8", "--epochs=2", "--xla=off"]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.integers(0, 256, (8, 8, 8, 3)).astype("uint8") for name in ("x_train", "x_test")}
+    np.savez(tmp_path / "set.npz", **arrays, y_train=np.arange(8) % 3, y_test=np.arange(8) % 3)
+    return tmp_path / "set.npz"
+
+
+def test_two_steps_and_the_same_command_again(dataset, tmp_path):
+    command = ["examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path / 'run'}", *TINY]
+    first = run(*command)
+    result = json.loads(first.stdout.splitlines()[-1])
+    assert result["order"] == 2 and 0 <= result["accuracy"] <= 1 and np.isfinite(result["loss"])
+    assert "images/s" in first.stdout and "left" in first.stdout and "XLA off (as asked)" in first.stdout
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    expected = {"model.keras", "config.json", "history.csv", "curves.png", "result.json", "tensorboard"}
+    assert files == expected | {"checkpoint.weights.h5"}
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
+    again = run(*command)
+    assert "going on after epoch 2 of 2" in again.stdout
+    assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
+    other = run(*command, "--order=3", check=False)
+    assert other.returncode != 0 and "order: 2 there, 3 now" in other.stderr
+
+
+def test_mixed_precision_with_xla(dataset, tmp_path):
+    options = [*TINY[:-1], "--xla=on", "--precision=mixed_float16", "--order=3", "--activation=relu"]
+    done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path / 'run'}", *options)
+    assert "XLA on (as asked)" in done.stdout and "mixed_float16" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--dataset=none.npz"], "none.npz"),
+        (["--dataset=sample", "--batch_size=6000"], "batch_size=6000 for 5500 training images"),
+        (["--dataset=sample", "--order=0"], "`order` must be a positive integer"),
+        (["--workdir=/proc/none/run"], "cannot be written to"),
+        (["extra"], "Settings are flags"),
+    ],
+)
+def test_bad_input(options, words, tmp_path):
+    done = run("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    assert done.returncode != 0 and words in done.stdout + done.stderr

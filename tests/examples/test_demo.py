@@ -1,0 +1,18 @@
+"""The demo from data to a served answer, with one short epoch, and again."""
+
+from tests.commands import run
+
+
+def test_demo(tmp_path):
+    command = ["examples/demo.py", "--workdir=out", "--epochs=1", "--width=2"]
+    first = run(*command, cwd=tmp_path)
+    heading = next(line for line in first.stdout.splitlines() if "parameters" in line)
+    assert heading.split() == ["network", "parameters", "degree", "accuracy", "training", "images/s"]
+    rows = {line.split()[0]: line.split() for line in first.stdout.splitlines() if line.startswith("  ")}
+    assert [rows[name][2] for name in ("polynomial", "linear", "ReLU")] == ["8", "1", "none"]
+    assert first.stdout.count("largest difference to Keras") == 2 and first.stdout.count("the answer is") == 2
+    for picture in ("predictions.png", "curves.png"):
+        assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
+    again = run(*command, cwd=tmp_path)
+    assert again.stdout.count("reusing out/") == 3
+    assert [path.name for path in (tmp_path / "out" / "served" / "polynomial").iterdir()] == ["1"]

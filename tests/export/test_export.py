@@ -1,0 +1,73 @@
+"""Exports: versions, agreement, and errors."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from pinets_tf.models import resnet
+from tests.commands import run
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("model") / "network.keras"
+    resnet((8, 8, 3), 4, stage_blocks=(1, 1), width=4).save(file)
+    return file
+
+
+def test_export_and_verify(model_file, tmp_path):
+    for version in ("1", "2"):
+        done = run("export/saved_model.py", model_file, "--output", tmp_path / "served")
+        assert done.stdout.strip() == str(tmp_path / "served" / "network" / version)
+    (tmp_path / "served" / "network" / "7").mkdir()
+    run("export/saved_model.py", model_file, "--output", tmp_path / "served")
+    versions = sorted(path.name for path in (tmp_path / "served" / "network").iterdir())
+    assert versions == ["1", "2", "7", "8"]
+    saved_model, tflite = tmp_path / "served" / "network" / "1", tmp_path / "network.tflite"
+    run("export/tflite.py", saved_model, "--output", tflite)
+    np.save(tmp_path / "inputs.npy", np.random.default_rng(0).normal(size=(5, 8, 8, 3)))
+    done = run("export/verify.py", model_file, saved_model, tflite, "--inputs", tmp_path / "inputs.npy")
+    for line in done.stdout.splitlines():
+        result = json.loads(line)
+        assert result["largest_relative_difference"] < 1e-4 and result["same_answer"] == 1.0
+        assert len(result["first_outputs"]) == 4
+
+    other = keras.models.load_model(model_file)
+    other.set_weights([weight * 1.1 for weight in other.get_weights()])
+    other.save(tmp_path / "other.keras")
+    done = run("export/verify.py", tmp_path / "other.keras", tflite, "--inputs", tmp_path / "inputs.npy", check=False)
+    assert done.returncode == 1 and "a relative difference exceeds 0.0001" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (
+            ["export/saved_model.py", "none.keras", "--output", "served"],
+            "a .keras file. Received: none.keras",
+        ),
+        (["export/tflite.py", "none", "--output", "a.tflite"], "a SavedModel is a folder with saved_model.pb"),
+    ],
+)
+def test_errors(command, words, tmp_path):
+    done = run(*command, cwd=tmp_path, check=False)
+    assert done.returncode == 1 and words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_tflite_lacks_is_refused(tmp_path):
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.ops.cumprod(inputs, axis=1)).export(tmp_path / "model", verbose=False)
+    done = run("export/tflite.py", tmp_path / "model", "--output", tmp_path / "model.tflite", check=False)
+    assert done.returncode == 1 and "made of builtin operators" in done.stderr
+    assert not (tmp_path / "model.tflite").exists()
+
+
+def test_a_file_that_is_no_export(model_file, tmp_path):
+    (tmp_path / "bad.tflite").write_bytes(b"nothing")
+    np.save(tmp_path / "inputs.npy", np.zeros((1, 8, 8, 3)))
+    options = ["--inputs", tmp_path / "inputs.npy"]
+    done = run("export/verify.py", model_file, tmp_path / "bad.tflite", *options, check=False)
+    assert done.returncode == 1 and "bad.tflite, which did not run" in done.stderr

@@ -1,0 +1,39 @@
+"""Every command and every program of the README runs."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.commands import ROOT, run
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+# Small enough for a test: the command itself is run word for word before these.
+REDUCED = ["--epochs=1", "--width=2", "--stage_blocks=1", "--xla=off", "--batch_size=500"]
+
+
+def test_programs():
+    for program in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(compile(program, "README.md", "exec"), {})
+
+
+def test_scripts_in_their_order(tmp_path):
+    for command in COMMANDS:
+        if command.startswith("python "):
+            _, script, *arguments = command.split()
+            run(script, *arguments, *(REDUCED if script.startswith("examples/") else []), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_make_commands(command):
+    # What they run is tested by itself: the suite, and the demo in tests/examples.
+    planned = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert planned.returncode == 0, planned.stderr
+    assert {"make demo": "examples/demo.py", "make test": "pytest"}[command] in planned.stdout
+
+
+def test_no_command_is_left_out():
+    assert all(command.startswith(("make ", "python ", "pip install '.[all]'")) for command in COMMANDS)
+    extras = re.findall(r"^    \"(\w+)\": \[", (ROOT / "setup.py").read_text(encoding="utf-8"), re.M)
+    assert {"data", "audio", "mesh", "serving", "tflite"} <= set(extras)
