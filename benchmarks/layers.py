@@ -16,6 +16,7 @@ Growth compares the time per matrix product of the NCP between orders: at most 1
 """
 
 import argparse
+import itertools
 
 import keras
 import tensorflow as tf
@@ -89,7 +90,7 @@ def main():
             how = f"{what}, {'XLA' if xla else 'graph'}"
             for order in orders:
                 rows.append((f"{how}: NCP / Dense, N={order}", timings.ratio(("NCP", order), ("Dense", order)), claim))
-            for low, high in zip(orders, orders[1:]):
+            for low, high in itertools.pairwise(orders):
                 growth = timings.ratio(("NCP", high), ("NCP", low), scale=low / high)
                 rows.append((f"{how}: time per product, N={high} / N={low}", growth, GROWTH))
     print_table(rows, f"{machine()}; float32, batch {BATCH}, {FEATURES} wide, {rounds} rounds")

@@ -60,7 +60,7 @@ def _resident(field):
 
 def memory_in_fresh_process(kind, name):
     command = [sys.executable, __file__, f"--memory_of={name}", f"--kind={kind}"]
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise SystemExit(process.stderr)
     return json.loads(process.stdout.splitlines()[-1])

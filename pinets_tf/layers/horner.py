@@ -34,10 +34,14 @@ class HornerLayer(keras.layers.Layer):
             order. With `None` and `"batch"` the layer is a polynomial at inference; with the others it is not.
         normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
             `"last"` the product of the last step alone.
-        gate: whether each step from the second on is multiplied with a learned scalar that starts at zero, so that
-            training starts at the first-order polynomial.
+        gate: whether each product is multiplied with a learned gate that starts at zero, so that training starts at
+            the first-order polynomial. With `"batch"`, `"layer"` or `"instance"` on the products the gates are the
+            scales of the normalisation, one for each channel, at no cost; otherwise one scalar for each order.
         **kwargs: those of `keras.layers.Layer`.
     """
+
+    # Whether a gate multiplies the state of a step, before the product, instead of the product.
+    GATES_THE_STATE = False
 
     def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
         super().__init__(**kwargs)
@@ -65,23 +69,31 @@ class HornerLayer(keras.layers.Layer):
         """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
         return -1
 
+    @property
+    def _gates_are_scales(self):
+        """Whether the scales of the normalisations serve as gates, which they can where they follow the product."""
+        follows_product = self.normalize in ("batch", "layer", "instance") and self.normalize_at != "order"
+        return self.gate and follows_product and not self.GATES_THE_STATE
+
     def _build_steps(self, shape):
         """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
         first = self.order if self.normalize_at == "last" else 2
         for n in range(2, self.order + 1):
             self.normalizers.append(self._make_normalizer(n, shape) if n >= first else None)
-            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if self.gate else None)
+            scalar = self.gate and not (self._gates_are_scales and n >= first)
+            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if scalar else None)
 
     def _make_normalizer(self, n, shape):
         template = self.normalize
         options = {"name": f"normalize_{n}", "dtype": self.dtype_policy}
+        scale = {"gamma_initializer": "zeros" if self._gates_are_scales else "ones"}
         axis = self.channel_axis
         if template is None:
             return None
         if template == "batch":
-            layer = keras.layers.BatchNormalization(axis=axis, momentum=0.9, epsilon=1e-5, **options)
+            layer = keras.layers.BatchNormalization(axis=axis, momentum=0.9, epsilon=1e-5, **scale, **options)
         elif template == "layer":
-            layer = keras.layers.LayerNormalization(axis=axis, epsilon=1e-5, **options)
+            layer = keras.layers.LayerNormalization(axis=axis, epsilon=1e-5, **scale, **options)
         elif template == "instance":
             if len(shape) < 3:
                 raise ValueError(
@@ -89,7 +101,7 @@ class HornerLayer(keras.layers.Layer):
                     f"Received: normalize='instance' with states of shape {tuple(shape)}. "
                     "Pass normalize='layer' or 'batch' for vectors."
                 )
-            layer = keras.layers.GroupNormalization(groups=-1, axis=axis, epsilon=1e-5, **options)
+            layer = keras.layers.GroupNormalization(groups=-1, axis=axis, epsilon=1e-5, **scale, **options)
         elif template == "tanh":
             layer = keras.layers.Activation("tanh", **options)
         else:
@@ -105,7 +117,7 @@ class HornerLayer(keras.layers.Layer):
             )
         return layer
 
-    def _step(self, n, factor, state, carry=None, *, gated=True):
+    def _step(self, n, factor, state, carry=None):
         """Computes x_n from the two factors of its product and the tensor added to it.
 
         In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
@@ -118,7 +130,7 @@ class HornerLayer(keras.layers.Layer):
         x = ops.multiply(factor, state)
         if normalizer is not None and self.normalize_at != "order":
             x = ops.cast(normalizer(x), wide)
-        if gate is not None and gated:
+        if gate is not None and not self.GATES_THE_STATE:
             x = ops.multiply(x, ops.cast(gate, wide))
         if carry is not None:
             x = ops.add(x, ops.cast(carry, wide) if narrow else carry)

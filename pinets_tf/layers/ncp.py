@@ -69,6 +69,7 @@ class NCP(Polynomial):
     """
 
     FACTOR = "A"
+    GATES_THE_STATE = True
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
@@ -120,11 +121,11 @@ class NCP(Polynomial):
         return ops.multiply(self.factors[0](z), self._b(1))
 
     def _next(self, n, factor, x):
-        return self._step(n, factor, self._state(n, x), gated=False)
+        return self._step(n, factor, self._state(n, x))
 
-    def _state(self, n, x, gated=True):
+    def _state(self, n, x):
         x = self.S[n - 2](x)
-        if gated and self.gates[n - 2] is not None:
+        if self.GATES_THE_STATE and self.gates[n - 2] is not None:
             x = ops.multiply(x, self.gates[n - 2])
         return ops.add(x, self._b(n))
 

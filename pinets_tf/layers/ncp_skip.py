@@ -35,7 +35,8 @@ class NCPSkip(NCP):
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
-        gate: whether each product is multiplied with a learned scalar that starts at zero.
+        gate: whether each product is multiplied with a learned gate that starts at zero: the scales of a batch, layer
+            or instance normalisation of the products, else one scalar for each order.
         use_bias: whether there is a beta.
         kernel_initializer: initializer of A_n, S_n (with `rank`) and C; each gets values of its own. By default the
             variance of the output equals that of the input, and every step adds the same amount to it.
@@ -65,6 +66,8 @@ class NCPSkip(NCP):
     that of the paper's journal version. The initial values are ours; the paper gives none.
     """
 
+    GATES_THE_STATE = False
+
     def __init__(self, units, order, rank=None, operator=None, *, learn_skip=False, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, b_initializer=b_initializer, **kwargs)
         self.learn_skip = bool(learn_skip)
@@ -87,7 +90,7 @@ class NCPSkip(NCP):
 
     def _next(self, n, factor, x):
         carry = self._on_channels(self.V[n - 2], x) if self.learn_skip else x
-        return self._step(n, factor, self._state(n, x, gated=False), carry)
+        return self._step(n, factor, self._state(n, x), carry)
 
     def get_config(self):
         return {**super().get_config(), "learn_skip": self.learn_skip}

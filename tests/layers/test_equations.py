@@ -119,6 +119,18 @@ def test_places_of_the_normalisation(place):
     np.testing.assert_allclose(numpy(layer(z)), x @ numpy(layer.C.kernel) + numpy(layer.C.bias), rtol=1e-10)
 
 
+@pytest.mark.parametrize("normalize", ["batch", "layer"])
+@pytest.mark.parametrize("cls", [CCP, NCPSkip])
+def test_scales_of_a_normalisation_serve_as_gates(cls, normalize):
+    layer = cls(3, 4, rank=4, gate=True, normalize=normalize, dtype="float64")
+    layer.build((None, 5))
+    assert not any("gate" in weight.path for weight in layer.weights)
+    assert_polynomial_degree(layer, (5,), 1)
+    ungated = cls(3, 4, rank=4, normalize=normalize, dtype="float64")
+    ungated.build((None, 5))
+    assert [weight.shape for weight in ungated.weights] == [weight.shape for weight in layer.weights]
+
+
 def test_gate_starts_at_the_first_order_and_then_weighs_products():
     z = np.random.default_rng(1).normal(size=(4, 5))
     for cls in (CCP, NCP, NCPSkip):
