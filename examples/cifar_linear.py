@@ -30,7 +30,7 @@ flags.DEFINE_enum("activation", "none", ["none", "relu"], "Activation function o
 flags.DEFINE_list("stage_blocks", ["2", "2", "2", "2"], "Blocks of each stage; the paper: 1,1,1,1 and 2,2,2,2.")
 flags.DEFINE_integer("width", 64, "Channels of the first stage; 64 in ResNet18.")
 flags.DEFINE_string("normalize", "batch", "Normalisation of the products: batch, layer, instance, tanh or none.")
-flags.DEFINE_bool("gate", True, "Learned gates on the products that start at zero; the paper mentions none.")
+flags.DEFINE_bool("gate", True, "Learned scalars on the products that start at zero; the paper mentions none.")
 flags.DEFINE_integer("epochs", 120, "Epochs.")
 flags.DEFINE_integer("batch_size", 128, "Images in a step, over all replicas.")
 flags.DEFINE_float("learning_rate", 0.1, "Learning rate at the start.")

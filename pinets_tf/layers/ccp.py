@@ -30,8 +30,7 @@ class CCP(Polynomial):
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
-        gate: whether each product is multiplied with a learned gate that starts at zero: the scales of a batch, layer
-            or instance normalisation of the products, else one scalar for each order.
+        gate: whether each product is multiplied with a learned scalar that starts at zero.
         use_bias: whether there is a beta.
         kernel_initializer: initializer of U_n (with `rank`) and C; each gets values of its own. By default the variance
             of the output equals that of the input: U_n has 1 / (N - 1) of it for n >= 2.

@@ -7,6 +7,11 @@ from keras import ops
 
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_layer, deserialize_layers
+from pinets_tf.layers.gated_normalization import (
+    GatedBatchNormalization,
+    GatedGroupNormalization,
+    GatedLayerNormalization,
+)
 
 NORMALIZERS = ("batch", "layer", "instance", "tanh")
 PLACES = ("product", "order", "last")
@@ -34,9 +39,8 @@ class HornerLayer(keras.layers.Layer):
             order. With `None` and `"batch"` the layer is a polynomial at inference; with the others it is not.
         normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
             `"last"` the product of the last step alone.
-        gate: whether each product is multiplied with a learned gate that starts at zero, so that training starts at
-            the first-order polynomial. With `"batch"`, `"layer"` or `"instance"` on the products the gates are the
-            scales of the normalisation, one for each channel, at no cost; otherwise one scalar for each order.
+        gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
+            the first-order polynomial.
         **kwargs: those of `keras.layers.Layer`.
     """
 
@@ -70,8 +74,8 @@ class HornerLayer(keras.layers.Layer):
         return -1
 
     @property
-    def _gates_are_scales(self):
-        """Whether the scales of the normalisations serve as gates, which they can where they follow the product."""
+    def _normalizers_are_gated(self):
+        """Whether the gates are part of the normalisations, which they can be where these follow the product."""
         follows_product = self.normalize in ("batch", "layer", "instance") and self.normalize_at != "order"
         return self.gate and follows_product and not self.GATES_THE_STATE
 
@@ -80,20 +84,21 @@ class HornerLayer(keras.layers.Layer):
         first = self.order if self.normalize_at == "last" else 2
         for n in range(2, self.order + 1):
             self.normalizers.append(self._make_normalizer(n, shape) if n >= first else None)
-            scalar = self.gate and not (self._gates_are_scales and n >= first)
-            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if scalar else None)
+            own = self.gate and not (self._normalizers_are_gated and n >= first)
+            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if own else None)
 
     def _make_normalizer(self, n, shape):
         template = self.normalize
         options = {"name": f"normalize_{n}", "dtype": self.dtype_policy}
-        scale = {"gamma_initializer": "zeros" if self._gates_are_scales else "ones"}
         axis = self.channel_axis
         if template is None:
             return None
         if template == "batch":
-            layer = keras.layers.BatchNormalization(axis=axis, momentum=0.9, epsilon=1e-5, **scale, **options)
+            batch = GatedBatchNormalization if self._normalizers_are_gated else keras.layers.BatchNormalization
+            layer = batch(axis=axis, momentum=0.9, epsilon=1e-5, **options)
         elif template == "layer":
-            layer = keras.layers.LayerNormalization(axis=axis, epsilon=1e-5, **scale, **options)
+            over_channels = GatedLayerNormalization if self._normalizers_are_gated else keras.layers.LayerNormalization
+            layer = over_channels(axis=axis, epsilon=1e-5, **options)
         elif template == "instance":
             if len(shape) < 3:
                 raise ValueError(
@@ -101,7 +106,8 @@ class HornerLayer(keras.layers.Layer):
                     f"Received: normalize='instance' with states of shape {tuple(shape)}. "
                     "Pass normalize='layer' or 'batch' for vectors."
                 )
-            layer = keras.layers.GroupNormalization(groups=-1, axis=axis, epsilon=1e-5, **scale, **options)
+            groups = GatedGroupNormalization if self._normalizers_are_gated else keras.layers.GroupNormalization
+            layer = groups(groups=-1, axis=axis, epsilon=1e-5, **options)
         elif template == "tanh":
             layer = keras.layers.Activation("tanh", **options)
         else:

@@ -33,9 +33,8 @@ class PolynomialResidual(HornerLayer):
             a `Sequential` of tanh, a 1x1 convolution and a batch normalisation, say. With `None` and `"batch"` the
             block is a polynomial of its input at inference where C is linear, with the other names it is not.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
-        gate: whether each product is multiplied with a learned gate that starts at zero, so that training starts at the
-            plain residual block: the scales of a batch, layer or instance normalisation of the products, else one
-            scalar for each order.
+        gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
+            the plain residual block.
         **kwargs: those of `keras.layers.Layer`. A `dtype` given here is handed to every layer inside.
 
     Input shape:

@@ -37,8 +37,8 @@ def resnet(
         width: channels of the first stage.
         normalize: normalisation of the products in each block, as in `PolynomialResidual`. The paper normalises but
             does not say how; without any, the degree lets the values overflow within a few blocks.
-        gate: whether each product is multiplied with a learned gate that starts at zero, as in `PolynomialResidual`:
-            training starts at the network of order 1. Without gates orders above 2 train worse, and may overflow when
+        gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
+            the network of order 1. Without gates orders above 2 train worse, and may overflow when
             they are evaluated before the moving statistics have settled, since a wrong scale enters with the power of
             the degree.
         preprocessing: a Keras layer put before the stem, such as `Normalization(mean=..., variance=...)`, so that a

@@ -50,6 +50,7 @@ CASES = {
     "CCP-order-1": _vector(CCP, order=1),
     "CCP-layer": dataclasses.replace(_vector(CCP, normalize="layer", normalize_at="order"), degree=None),
     "CCP-conv-instance": _image(CCP, degree=None, normalize="instance"),
+    "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
     "NCP": _vector(NCP),
@@ -79,6 +80,9 @@ CASES = {
         ),
         (6, 6, 3),
         None,
+    ),
+    "PolynomialResidual-gate-batch": Case(
+        PolynomialResidual, lambda **options: _residual(3, "batch", gate=True, **options), (6, 6, 3), 1
     ),
     "ProdPoly": Case(ProdPoly, _product, (5,), 6),
 }

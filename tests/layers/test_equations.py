@@ -119,16 +119,25 @@ def test_places_of_the_normalisation(place):
     np.testing.assert_allclose(numpy(layer(z)), x @ numpy(layer.C.kernel) + numpy(layer.C.bias), rtol=1e-10)
 
 
+@normalises_in_float64
 @pytest.mark.parametrize("normalize", ["batch", "layer"])
 @pytest.mark.parametrize("cls", [CCP, NCPSkip])
-def test_scales_of_a_normalisation_serve_as_gates(cls, normalize):
-    layer = cls(3, 4, rank=4, gate=True, normalize=normalize, dtype="float64")
+def test_a_gated_normalisation_is_a_normalisation_times_a_gate(cls, normalize):
+    layer = cls(3, 2, rank=4, gate=True, normalize=normalize, dtype="float64")
     layer.build((None, 5))
-    assert not any("gate" in weight.path for weight in layer.weights)
     assert_polynomial_degree(layer, (5,), 1)
-    ungated = cls(3, 4, rank=4, normalize=normalize, dtype="float64")
-    ungated.build((None, 5))
-    assert [weight.shape for weight in ungated.weights] == [weight.shape for weight in layer.weights]
+    rng, z = np.random.default_rng(0), np.random.default_rng(1).normal(size=(4, 5))
+    for weight in layer.weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    plain = cls(3, 2, rank=4, normalize=normalize, dtype="float64")
+    plain.build((None, 5))
+    plain.set_weights([numpy(weight) for weight in layer.weights if not weight.path.endswith("gate")])
+    first_order = cls(3, 2, rank=4, normalize=normalize, gate=True, dtype="float64")
+    first_order.build((None, 5))
+    first_order.set_weights([numpy(weight) * (not weight.path.endswith("gate")) for weight in layer.weights])
+    gate = numpy(layer.normalizers[0].gate)
+    expected = numpy(first_order(z)) + gate * (numpy(plain(z)) - numpy(first_order(z)))
+    np.testing.assert_allclose(numpy(layer(z)), expected, rtol=1e-10)
 
 
 def test_gate_starts_at_the_first_order_and_then_weighs_products():

@@ -14,10 +14,10 @@ def test_parameters_of_the_baseline():
 
 
 @pytest.mark.parametrize("order", [2, 3, 4, 5])
-def test_an_order_adds_only_its_normalisations(order):
+def test_an_order_adds_only_its_normalisations_and_gates(order):
     options = {"stage_blocks": (1, 1), "width": 8}
     plain = resnet((16, 16, 1), 10, order=1, **options).count_params()
-    added = (order - 1) * (4 * 8 + 4 * 16)
+    added = (order - 1) * (4 * 8 + 4 * 16 + 2)
     assert resnet((16, 16, 1), 10, order=order, **options).count_params() == plain + added
 
 
