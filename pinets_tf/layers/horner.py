@@ -139,7 +139,8 @@ class HornerLayer(keras.layers.Layer):
         if gate is not None and not self.GATES_THE_STATE:
             x = ops.multiply(x, ops.cast(gate, wide))
         if carry is not None:
-            x = ops.add(x, ops.cast(carry, wide) if narrow else carry)
+            # Not `ops.add`, which takes a state of an empty batch for a bias (Keras 3.15 on TensorFlow).
+            x = x + (ops.cast(carry, wide) if narrow else carry)
         if normalizer is not None and self.normalize_at == "order":
             x = normalizer(x)
         return ops.cast(x, self.compute_dtype)

@@ -1,7 +1,6 @@
 """The residual block as a polynomial of higher order (Sec. 4.2 and 5.2)."""
 
 import keras
-from keras import ops
 
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
@@ -94,7 +93,7 @@ class PolynomialResidual(HornerLayer):
         x = Cz
         for n in range(2, self.order + 1):
             x = self._step(n, s, x, carry=Cz)
-        return ops.add(s, x)
+        return s + x
 
     def compute_output_shape(self, input_shape):
         shape = tuple(self.branch.compute_output_shape(input_shape))

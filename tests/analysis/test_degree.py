@@ -7,7 +7,7 @@ from pinets_tf.analysis import NotPolynomial, degree
 from pinets_tf.layers import NCP, PolynomialResidual
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, randomise
-from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
+from tests.polynomial_degree import assert_polynomial_degree, multiplies_in_float64, normalises_in_float64
 
 
 @every_layer
@@ -37,6 +37,7 @@ def test_resnet(order, stage_blocks):
     assert_polynomial_degree(scores, (8, 8, 1), degree(scores))
 
 
+@multiplies_in_float64
 def test_products_and_sums_of_a_graph():
     z = keras.Input((4,), dtype="float64")
     options = {"dtype": "float64"}
@@ -47,6 +48,7 @@ def test_products_and_sums_of_a_graph():
     assert_polynomial_degree(model, (4,), 5)
 
 
+@multiplies_in_float64
 def test_operators_of_higher_degree():
     z = keras.Input((4,), dtype="float64")
     block = PolynomialResidual(NCP(4, 3, rank=4, dtype="float64"), 3, dtype="float64")

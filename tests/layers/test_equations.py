@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
-from tests.polynomial_degree import assert_polynomial_degree, differences, normalises_in_float64
+from tests.polynomial_degree import (
+    assert_polynomial_degree,
+    differences,
+    multiplies_in_float64,
+    normalises_in_float64,
+)
 from tests.slow_twin import evaluate, expand
+
+pytestmark = multiplies_in_float64
 
 DECOMPOSITIONS = [
     pytest.param(CCP, {}, id="CCP"),
