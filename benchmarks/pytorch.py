@@ -10,9 +10,15 @@ the Keras network are copied and the logits of both libraries compared, at infer
 
 One difference stays: at stride 2 Keras pads 3x3 convolutions at the end only, PyTorch on both sides. For the comparison
 of the logits PyTorch pads as Keras does, with a copy; for the timing it pads its own way, without one.
+
+glibc is told to keep the memory that is freed. Otherwise PyTorch, which has no memory pool of its own on the CPU, loses
+time to page faults, and how much depends on what ran before. `--compile` lets PyTorch compile its network first; that
+takes a C++ compiler and about a minute. Run this on an idle machine: PyTorch's threads wait for each other at every
+operation, so that another busy process slows it down more than it slows TensorFlow.
 """
 
 import argparse
+import ctypes
 import os
 import sys
 
@@ -32,6 +38,8 @@ except ImportError:
     sys.exit(2)
 
 CLAIM = Claim(">=", 1.00)
+# Parameters of glibc's mallopt, from malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 TOLERANCE = 1e-3
 
 
@@ -52,7 +60,7 @@ class Convolution(nn.Sequential):
 
 
 class Block(nn.Module):
-    """The residual block of order 1 with ReLU, or of order 2 without: s + BN(s * Cz) + Cz."""
+    """The residual block of order 1 with ReLU, or of order 2 without: s + BN(s * Cz) + Cz, gates being part of BN."""
 
     def __init__(self, inputs, filters, strides, order):
         super().__init__()
@@ -112,8 +120,9 @@ def settle(network, twin, images):
     layers = [layer for layer, _ in pairs(network, twin) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
-        layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
-        layer.beta.assign(random.normal(0.0, 0.1, layer.beta.shape))
+        for variable in layer.trainable_variables:
+            low, high = (-0.2, 0.2) if variable.name == "beta" else (0.5, 1.5)
+            variable.assign(random.uniform(low, high, variable.shape))
         layer.momentum = 0.0
     network(images, training=True)
     for layer, momentum in zip(layers, momenta):
@@ -123,15 +132,17 @@ def settle(network, twin, images):
 def copy_weights(network, twin):
     """Copies all weights and statistics of the Keras network into `twin`."""
     for layer, module in pairs(network, twin):
-        values = layer.get_weights()
         if isinstance(layer, keras.layers.Conv2D):
-            values = [values[0].transpose(3, 2, 0, 1)]
+            values = [keras.ops.transpose(layer.kernel, (3, 2, 0, 1))]
         elif isinstance(layer, keras.layers.Dense):
-            values = [values[0].T, values[1]]
+            values = [keras.ops.transpose(layer.kernel), layer.bias]
+        else:
+            # Read like this, scale and offset include the gate where there is one.
+            values = [layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance]
         targets = [target for target in module.state_dict().values() if target.ndim]
         for target, value in zip(targets, values, strict=True):
-            assert tuple(target.shape) == value.shape, f"{layer.path}: {target.shape} and {value.shape} differ."
-            target.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            assert tuple(target.shape) == tuple(value.shape), f"{layer.path}: {target.shape} and {value.shape} differ."
+            target.copy_(torch.from_numpy(np.array(keras.ops.convert_to_numpy(value))))
 
 
 def difference(network, twin, images, training):
@@ -165,6 +176,14 @@ def channels_last(images):
     return torch.from_numpy(images.numpy().transpose(0, 3, 1, 2)).to(memory_format=torch.channels_last)
 
 
+def keep_freed_memory():
+    """Keeps glibc from giving memory back to the system; does nothing with another C library."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+
+
 def torch_inference(twin, images):
     twin.eval()
 
@@ -194,18 +213,22 @@ def main():
     parser.add_argument("--rounds", type=int, default=25, help="timings of each function")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each library")
     parser.add_argument("--quick", action="store_true", help="two rounds: a smoke test, no measurement")
+    parser.add_argument("--compile", action="store_true", help="compile the PyTorch network with torch.compile")
     arguments = parser.parse_args()
     rounds = 2 if arguments.quick else arguments.rounds
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
 
     images, labels = resnet18.random_batch()
     theirs = channels_last(images), torch.from_numpy(labels.numpy()).long()
     rows = []
     for name in resnet18.NETWORKS:
         network, twin = make_pair(name, images)
+        if arguments.compile:
+            twin = torch.compile(twin)
         for kind in ("inference", "training"):
-            # One library at a time is made and timed: PyTorch's switch between evaluation and training is the module's.
+            # Inference is timed before the training step is made, which switches the PyTorch network to training.
             if kind == "inference":
                 functions = {"ours": resnet18.inference(network, images), "PyTorch": torch_inference(twin, theirs[0])}
             else:
@@ -218,7 +241,9 @@ def main():
             what = f"{name}, {kind}, images/s ({rates[0]:.0f} / {rates[1]:.0f})"
             rows.append((what, timings.ratio("PyTorch", "ours"), CLAIM))
     print("ResNet18, pinets_tf / PyTorch")
-    libraries = machine(f"PyTorch {torch.__version__}", f"{arguments.threads} threads each")
+    libraries = machine(
+        f"PyTorch {torch.__version__}", f"{arguments.threads} threads each{', compiled' * arguments.compile}"
+    )
     print_table(rows, f"{libraries}; float32, batch {resnet18.BATCH}, {rounds} rounds")
 
 

@@ -17,6 +17,8 @@ import statistics
 import subprocess
 import sys
 
+import resnet18
+import tensorflow as tf
 from timing import Claim, Ratio, interleave, machine, print_table
 
 INFERENCE = Claim(">=", 0.97)
@@ -29,8 +31,6 @@ _CALLS = 4
 
 
 def step(kind, name):
-    import resnet18
-
     images, labels = resnet18.random_batch()
     network = resnet18.build(name)
     if kind == "inference":
@@ -40,8 +40,6 @@ def step(kind, name):
 
 def measure_memory(kind, name):
     """Prints the resident size before the network is built and the peak after a few calls, in bytes, as JSON."""
-    import tensorflow as tf
-
     # Starts the runtime, which is no part of the network.
     tf.function(lambda x: tf.linalg.matmul(x, x))(tf.zeros((64, 64)))
     before = _resident("VmRSS")
@@ -82,8 +80,6 @@ def memory_rows(kind, repeats):
 
 
 def speed_row(kind, claim, rounds):
-    import resnet18
-
     ours, theirs = NAMES
     timings = interleave({name: step(kind, name) for name in NAMES}, rounds, slice_seconds=0.0)
     rates = [resnet18.BATCH / timings.median(name) for name in NAMES]
@@ -107,7 +103,7 @@ def main():
     for kind in KINDS[1:] if arguments.quick else KINDS:
         rows += memory_rows(kind, repeats)
     print("ResNet18, order 2 / ReLU")
-    print_table(rows, f"{machine()}; float32, batch 64, {rounds} rounds, {repeats} processes for each memory")
+    print_table(rows, f"{machine()}; float32, batch {resnet18.BATCH}, {rounds} rounds, {repeats} processes per memory")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+# Before the benchmark itself is at work.
+_LOAD_BEFORE = os.getloadavg()[0]
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -87,8 +90,13 @@ def _seconds(function, calls):
 
 
 def machine(*more):
-    """Returns a line about the machine and the libraries."""
-    parts = [f"{os.cpu_count()} cores", f"TensorFlow {tf.__version__}", f"Keras {keras.__version__}", *more]
+    """Returns a line about the machine, how busy it was before, and the libraries."""
+    parts = [
+        f"{os.cpu_count()} cores (load {_LOAD_BEFORE:.1f} before)",
+        f"TensorFlow {tf.__version__}",
+        f"Keras {keras.__version__}",
+        *more,
+    ]
     return ", ".join(parts)
 
 
