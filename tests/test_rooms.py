@@ -79,15 +79,3 @@ print(sorted(new))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_project_speaks_of_itself_alone():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    for name in listed.stdout.splitlines():
-        path = ROOT / name
-        if path.suffix in (".py", ".md", ".toml", "") and path.is_file() and path != Path(__file__):
-            text = path.read_text(encoding="utf-8")
-            for word in ("/work/", "/root/", "../shared"):
-                assert word not in text, f"{name} holds {word}"
