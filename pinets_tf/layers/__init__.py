@@ -1,9 +1,10 @@
 """Polynomial layers: one recursion, with the decompositions of the paper as its cases."""
 
+from pinets_tf.layers.batch_normalization import BatchNormalization
 from pinets_tf.layers.ccp import CCP
 from pinets_tf.layers.ncp import NCP
 from pinets_tf.layers.ncp_skip import NCPSkip
 from pinets_tf.layers.polynomial_residual import PolynomialResidual
 from pinets_tf.layers.prod_poly import ProdPoly
 
-__all__ = ["CCP", "NCP", "NCPSkip", "PolynomialResidual", "ProdPoly"]
+__all__ = ["CCP", "NCP", "BatchNormalization", "NCPSkip", "PolynomialResidual", "ProdPoly"]

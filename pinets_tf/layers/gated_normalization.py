@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from pinets_tf.layers.batch_normalization import ProductBatchNormalization
+
 
 class _Gate(keras.layers.Layer):
     """Multiplies scale and offset of a Keras normalisation with a scalar `gate` that starts at zero.
@@ -37,8 +39,8 @@ class _Gate(keras.layers.Layer):
         return value if value is None or self.gate is None else ops.multiply(value, self.gate)
 
 
-class GatedBatchNormalization(_Gate, keras.layers.BatchNormalization):
-    """gate * BatchNormalization(x)."""
+class GatedProductBatchNormalization(_Gate, ProductBatchNormalization):
+    """gate * BatchNormalization(factor * x)."""
 
 
 class GatedLayerNormalization(_Gate, keras.layers.LayerNormalization):

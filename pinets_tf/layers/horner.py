@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import keras
 from keras import ops
 
+from pinets_tf.layers.batch_normalization import BatchNormalization, ProductBatchNormalization
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_layer, deserialize_layers
 from pinets_tf.layers.gated_normalization import (
-    GatedBatchNormalization,
     GatedGroupNormalization,
     GatedLayerNormalization,
+    GatedProductBatchNormalization,
 )
 
 NORMALIZERS = ("batch", "layer", "instance", "tanh")
@@ -94,7 +95,8 @@ class HornerLayer(keras.layers.Layer):
         if template is None:
             return None
         if template == "batch":
-            batch = GatedBatchNormalization if self._normalizers_are_gated else keras.layers.BatchNormalization
+            of_products = GatedProductBatchNormalization if self._normalizers_are_gated else ProductBatchNormalization
+            batch = BatchNormalization if self.normalize_at == "order" else of_products
             layer = batch(axis=axis, momentum=0.9, epsilon=1e-5, **options)
         elif template == "layer":
             over_channels = GatedLayerNormalization if self._normalizers_are_gated else keras.layers.LayerNormalization
@@ -131,11 +133,14 @@ class HornerLayer(keras.layers.Layer):
         normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
         narrow = self.compute_dtype == "float16"
         wide = "float32" if narrow else self.compute_dtype
-        if narrow:
-            factor, state = ops.cast(factor, wide), ops.cast(state, wide)
-        x = ops.multiply(factor, state)
-        if normalizer is not None and self.normalize_at != "order":
-            x = ops.cast(normalizer(x), wide)
+        if isinstance(normalizer, ProductBatchNormalization):
+            x = ops.cast(normalizer(state, factor=factor), wide)
+        else:
+            if narrow:
+                factor, state = ops.cast(factor, wide), ops.cast(state, wide)
+            x = ops.multiply(factor, state)
+            if normalizer is not None and self.normalize_at != "order":
+                x = ops.cast(normalizer(x), wide)
         if gate is not None and not self.GATES_THE_STATE:
             x = ops.multiply(x, ops.cast(gate, wide))
         if carry is not None:

@@ -2,7 +2,7 @@
 
 import keras
 
-from pinets_tf.layers import PolynomialResidual
+from pinets_tf.layers import BatchNormalization, PolynomialResidual
 from pinets_tf.layers.checks import positive_integer
 
 
@@ -111,7 +111,7 @@ def _convolution_layers(filters, kernel_size, strides):
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         ),
-        keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+        BatchNormalization(momentum=0.9, epsilon=1e-5),
     ]
 
 

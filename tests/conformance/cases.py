@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
+from pinets_tf.layers import CCP, NCP, BatchNormalization, NCPSkip, PolynomialResidual, ProdPoly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ def _image(cls, degree=3, **settings):
 
 
 CASES = {
+    "BatchNormalization": Case(BatchNormalization, lambda **options: BatchNormalization(**options), (6, 6, 3), 1),
     "CCP": _vector(CCP),
     "CCP-order-1": _vector(CCP, order=1),
     "CCP-layer": dataclasses.replace(_vector(CCP, normalize="layer", normalize_at="order"), degree=None),

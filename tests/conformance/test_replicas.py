@@ -4,41 +4,57 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import every_layer, functional, randomise, tensorflow_only
+from tests.conformance.cases import CASES, every_layer, functional, randomise, tensorflow_only
 
 pytestmark = tensorflow_only
 
 
-def one_step(case, strategy, xla):
+def two_steps(case, strategy, xla, freeze, batch):
     import tensorflow as tf
 
     from pinets_tf.training import ReplicaModel
 
     with strategy.scope():
-        network = functional(case)
+        layer = functional(case)
+        # A readout, since a frozen layer alone has nothing to learn.
+        network = keras.Model(layer.inputs, keras.layers.Dense(2)(layer.outputs[0]))
         randomise(network)
-        for layer in network._flatten_layers():
-            # Statistics are those of each replica's own half of the batch; here only the step is compared.
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
+        for inner in network._flatten_layers():
+            if freeze and isinstance(inner, keras.layers.BatchNormalization):
+                inner.trainable = False
         model = ReplicaModel(network, xla=xla)
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
-    targets = np.ones((4, *network.output_shape[1:]), "float32")
-    if len(case.shape) > 1:
-        targets = np.ones(network(case.batch(4)).shape, "float32")
-    batches = tf.data.Dataset.from_tensor_slices((case.batch(4), targets)).batch(4).repeat(2)
+    targets = np.ones(network(batch).shape, "float32")
+    batches = tf.data.Dataset.from_tensor_slices((batch, targets)).batch(len(batch)).repeat(2)
     model.fit(batches, shuffle=False, verbose=0)
     return [keras.ops.convert_to_numpy(weight) for weight in network.weights]
 
 
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
-@every_layer
-def test_two_replicas_equal_one(case, xla):
+def assert_replicas_agree(*arguments):
     import tensorflow as tf
 
     from pinets_tf.training import set_up
 
-    one = one_step(case, tf.distribute.get_strategy(), xla)
-    two = one_step(case, set_up("mirrored"), xla)
+    case, xla, *more = arguments
+    one = two_steps(case, tf.distribute.get_strategy(), xla, *more)
+    two = two_steps(case, set_up("mirrored"), xla, *more)
     for expected, value in zip(one, two):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+with_and_without_xla = pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+
+
+@with_and_without_xla
+@every_layer
+def test_two_replicas_equal_one(case, xla):
+    # Each replica has the statistics of its own half of the batch, which are left out of this comparison.
+    assert_replicas_agree(case, xla, True, case.batch(4))
+
+
+@with_and_without_xla
+@pytest.mark.parametrize("name", ["BatchNormalization", "PolynomialResidual", "PolynomialResidual-gate-batch"])
+def test_two_replicas_equal_one_with_statistics(name, xla):
+    # Both halves of the batch are the same, and so are their statistics and those of the whole.
+    case = CASES[name]
+    assert_replicas_agree(case, xla, False, np.concatenate([case.batch(2)] * 2))
