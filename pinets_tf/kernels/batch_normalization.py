@@ -31,33 +31,36 @@ def normalize_batch(x, scale, offset, epsilon):
     return y, mean, _biased(variance, x)
 
 
-def normalize_product(factor, state, scale, offset, epsilon):
-    """Returns what `normalize_batch` returns for factor * state, in float32, and keeps less for the gradient.
+def normalize_product(factor, state, scale, offset, epsilon, add_factor=False, add_state=False):
+    """Returns `normalize_batch` of factor * state, plus `factor` and `state` where asked, in float32.
 
-    The product is not kept but formed again. Neither is a factor of it, in a graph and where it is itself the result
-    of `normalize_batch`, whose input is kept anyway.
+    The product is not kept for the gradient but formed again. Neither is a factor of it, in a graph and where it is
+    itself the result of `normalize_batch`, whose input is kept anyway.
     """
     factor_again, state_again = _again(factor), _again(state)
 
+    # What is added is added as a difference to the negative: TensorFlow would join sums of three tensors, also of
+    # gradients, to an operation that cannot work in place, and is slower (2.21).
+    sign = -1.0 if add_factor or add_state else 1.0
+
     @tf.custom_gradient
     def run(factor, state, scale, offset):
-        y, mean, variance, *reserved = _fused(_product(factor, state), scale, offset, epsilon)
+        y, mean, variance, *reserved = _fused(_product(factor, state), sign * scale, sign * offset, epsilon)
+        if add_state:
+            y = tf.cast(state, tf.float32) - y
+        if add_factor:
+            y = y + tf.cast(factor, tf.float32) if add_state else tf.cast(factor, tf.float32) - y
 
         def gradient(dy, *_):
             # Without the dependency the second computation is found to equal the first, and that is kept after all.
             with tf.control_dependencies([dy]):
                 f, x = factor_again(), state_again()
                 product = _product(f, x)
-            dproduct, dscale, doffset, *_ = tf.raw_ops.FusedBatchNormGradV3(
-                y_backprop=dy,
-                x=product,
-                scale=scale,
-                reserve_space_1=reserved[0],
-                reserve_space_2=reserved[1],
-                reserve_space_3=reserved[2],
-                epsilon=epsilon,
-            )
+            dproduct, dscale, doffset = _gradient(dy, product, sign * scale, reserved, epsilon)
             dfactor, dstate = _product(dproduct, x), _product(dproduct, f)
+            if sign < 0:
+                dfactor = dy - dfactor if add_factor else -dfactor
+                dstate = dy - dstate if add_state else -dstate
             return tf.cast(dfactor, factor.dtype), tf.cast(dstate, state.dtype), dscale, doffset
 
         return (y, mean, variance), gradient
@@ -92,6 +95,19 @@ def _again(x):
     """Returns a function that computes `x` again where a fused normalisation made it, and else returns it."""
     if not tf.is_symbolic_tensor(x) or x.op.type != "FusedBatchNormV3" or not x.op.get_attr("is_training"):
         return lambda: x
-    source, scale, offset, *unused = x.op.inputs
-    # With its statistics, so that gradients of the gradient are right too.
-    return lambda: _fused(source, scale, offset, x.op.get_attr("epsilon"), *unused)[0]
+    mean, variance, *reserved = x.op.outputs[1:]
+    epsilon = x.op.get_attr("epsilon")
+
+    @tf.custom_gradient
+    def run(source, scale, offset):
+        y = normalize(source, scale, offset, mean, _biased(variance, source), epsilon)
+        # For gradients of the gradient: the statistics are those of the batch, and change with it.
+        return y, lambda dy: _gradient(dy, source, scale, reserved, epsilon)
+
+    return lambda: run(*x.op.inputs[:3])
+
+
+def _gradient(dy, x, scale, reserved, epsilon):
+    """Returns the gradients of a normalisation with its own statistics with respect to x, scale and offset."""
+    reserved = {f"reserve_space_{i}": tensor for i, tensor in enumerate(reserved, start=1)}
+    return tf.raw_ops.FusedBatchNormGradV3(y_backprop=dy, x=x, scale=scale, epsilon=epsilon, **reserved)[:3]

@@ -71,19 +71,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class ProductBatchNormalization(BatchNormalization):
-    """BatchNormalization(factor * z), or BatchNormalization(z) if there is no factor.
+    """BatchNormalization(factor * z), plus `factor` and `z` where asked; BatchNormalization(z) if there is no factor.
 
-    Where it is one operation on TensorFlow, training keeps neither the product nor, if `z` comes out of a batch
-    normalisation, `z`; otherwise the product is formed in at least float32 and normalised as Keras does.
+    Where this is one operation on TensorFlow, training keeps neither the product nor, if they come out of a batch
+    normalisation, `factor` and `z`. Otherwise the product is formed in at least float32 and normalised as Keras does.
     """
 
-    def call(self, inputs, factor=None, training=None, mask=None):
+    def call(self, inputs, factor=None, add_factor=False, add_inputs=False, training=None, mask=None):
         if factor is None:
             return super().call(inputs, training=training, mask=mask)
-        if not (training and self._fuses(inputs, mask, training)):
-            wide = keras.backend.result_type(inputs.dtype, "float32")
-            product = ops.multiply(ops.cast(factor, wide), ops.cast(inputs, wide))
-            return super().call(product, training=training, mask=mask)
-        y, mean, variance = kernel.normalize_product(factor, inputs, *self._scale_and_offset(), self.epsilon)
-        self._update(mean, variance)
+        if training and self._fuses(inputs, mask, training):
+            y, mean, variance = kernel.normalize_product(
+                factor, inputs, *self._scale_and_offset(), self.epsilon, add_factor, add_inputs
+            )
+            self._update(mean, variance)
+            return ops.cast(y, self.compute_dtype)
+        wide = keras.backend.result_type(inputs.dtype, "float32")
+        factor, inputs = ops.cast(factor, wide), ops.cast(inputs, wide)
+        # Keras's own: at inference the fused operation is slower where there is no convolution to join it to.
+        y = keras.layers.BatchNormalization.call(self, ops.multiply(factor, inputs), training=training, mask=mask)
+        for x, is_added in ((inputs, add_inputs), (factor, add_factor)):
+            y = y + ops.cast(x, y.dtype) if is_added else y
         return ops.cast(y, self.compute_dtype)

@@ -125,8 +125,8 @@ class HornerLayer(keras.layers.Layer):
             )
         return layer
 
-    def _step(self, n, factor, state, carry=None):
-        """Computes x_n from the two factors of its product and the tensor added to it.
+    def _step(self, n, factor, state, carry=None, skip=None):
+        """Computes x_n from the two factors of its product and the tensors added to it.
 
         In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
         """
@@ -134,7 +134,10 @@ class HornerLayer(keras.layers.Layer):
         narrow = self.compute_dtype == "float16"
         wide = "float32" if narrow else self.compute_dtype
         if isinstance(normalizer, ProductBatchNormalization):
-            x = ops.cast(normalizer(state, factor=factor), wide)
+            add_state, add_factor = carry is state, skip is factor
+            x = normalizer(state, factor=factor, add_factor=add_factor, add_inputs=add_state)
+            x = ops.cast(x, wide)
+            carry, skip = None if add_state else carry, None if add_factor else skip
         else:
             if narrow:
                 factor, state = ops.cast(factor, wide), ops.cast(state, wide)
@@ -148,6 +151,8 @@ class HornerLayer(keras.layers.Layer):
             x = x + (ops.cast(carry, wide) if narrow else carry)
         if normalizer is not None and self.normalize_at == "order":
             x = normalizer(x)
+        if skip is not None:
+            x = x + ops.cast(skip, x.dtype)
         return ops.cast(x, self.compute_dtype)
 
     def get_config(self):

@@ -90,10 +90,12 @@ class PolynomialResidual(HornerLayer):
         # `training` reaches the sublayers through Keras's call context.
         s = z if self.shortcut is None else self.shortcut(z)
         Cz = self.branch(z)
+        if self.order == 1:
+            return s + Cz
         x = Cz
         for n in range(2, self.order + 1):
-            x = self._step(n, s, x, carry=Cz)
-        return s + x
+            x = self._step(n, s, x, carry=Cz, skip=s if n == self.order else None)
+        return x
 
     def compute_output_shape(self, input_shape):
         shape = tuple(self.branch.compute_output_shape(input_shape))
