@@ -96,11 +96,12 @@ def _again(x):
     if not tf.is_symbolic_tensor(x) or x.op.type != "FusedBatchNormV3" or not x.op.get_attr("is_training"):
         return lambda: x
     mean, variance, *reserved = x.op.outputs[1:]
+    variance = _biased(variance, x)
     epsilon = x.op.get_attr("epsilon")
 
     @tf.custom_gradient
     def run(source, scale, offset):
-        y = normalize(source, scale, offset, mean, _biased(variance, source), epsilon)
+        y = normalize(source, scale, offset, mean, variance, epsilon)
         # For gradients of the gradient: the statistics are those of the batch, and change with it.
         return y, lambda dy: _gradient(dy, source, scale, reserved, epsilon)
 

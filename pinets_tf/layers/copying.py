@@ -82,7 +82,8 @@ def _derive(config, name, dtype=None):
     derived = {key: _derive(value, name, dtype) for key, value in config.items()}
     seed = derived.get("seed")
     if isinstance(seed, int) and not isinstance(seed, bool):
-        derived["seed"] = zlib.crc32(f"{seed}/{name}".encode())
+        # Below 2^31, which is what a seed of Keras may be on PyTorch.
+        derived["seed"] = zlib.crc32(f"{seed}/{name}".encode()) >> 1
     if dtype is not None and {"name", "dtype"} <= derived.keys():
         derived["dtype"] = keras.saving.serialize_keras_object(dtype)
     return derived

@@ -14,8 +14,9 @@ FACTOR = RNG.normal(size=Z.shape).astype("float32")
 
 
 class ProductAsKerasDoes(keras.layers.BatchNormalization):
-    def call(self, inputs, factor=None, training=None):
-        return super().call(inputs * factor, training=training)
+    def call(self, inputs, factor=None, add_factor=False, add_inputs=False, training=None):
+        y = super().call(inputs * factor, training=training)
+        return y + (factor if add_factor else 0) + (inputs if add_inputs else 0)
 
 
 def pair(ours, theirs, **options):
@@ -63,10 +64,17 @@ def test_leaves_to_keras_what_is_not_fused(options):
     close(ours(Z, training=True), theirs(Z, training=True))
 
 
+added = pytest.mark.parametrize(
+    "added", [{}, {"add_factor": True}, {"add_inputs": True}, {"add_factor": True, "add_inputs": True}], ids=str
+)
+
+
+@added
 @pytest.mark.parametrize("training", [False, True])
-def test_product_equals_keras(training):
+def test_product_equals_keras(training, added):
     ours, theirs = pair(ProductBatchNormalization, ProductAsKerasDoes)
-    close(ours(Z, factor=FACTOR, training=training), theirs(Z, factor=FACTOR, training=training))
+    options = {"factor": FACTOR, "training": training, **added}
+    close(ours(Z, **options), theirs(Z, **options))
     for value, expected in zip(ours.weights, theirs.weights):
         close(value, expected)
 
@@ -95,9 +103,10 @@ def gradients(normalize, normalize_product, z, variables):
     return [*first, outer.gradient(penalty, z)]
 
 
-@tensorflow_only
+@added
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_gradients_and_their_gradients(mode):
+@tensorflow_only
+def test_gradients_and_their_gradients(mode, added):
     import tensorflow as tf
 
     # The truth in float64, written out: Keras's own second derivative leaves out that of the mean.
@@ -115,13 +124,13 @@ def test_gradients_and_their_gradients(mode):
     def ours(z):
         bn, product_bn = layers
         return gradients(
-            lambda x: bn(x, training=True), lambda x, f: product_bn(x, factor=f, training=True), z, variables
+            lambda x: bn(x, training=True), lambda x, f: product_bn(x, factor=f, training=True, **added), z, variables
         )
 
     wide = [tf.Variable(tf.cast(variable, tf.float64)) for variable in variables]
     expected = gradients(
         lambda x: truth(x, *wide[:2]),
-        lambda x, f: truth(x * f, *wide[2:]),
+        lambda x, f: truth(x * f, *wide[2:]) + f * ("add_factor" in added) + x * ("add_inputs" in added),
         tf.constant(Z, tf.float64),
         wide,
     )
@@ -149,4 +158,9 @@ def test_training_keeps_neither_the_product_nor_what_a_normalisation_made():
     backwards = [operation for operation in operations if operation.type == "FusedBatchNormGradV3"]
     # Two forwards, and that of the branch again, once the gradient of the output is known.
     assert len(normalisations) == 3 and len(backwards) == 2
-    assert sum(bool(operation.control_inputs) for operation in normalisations) == 1
+    assert [bool(operation.control_inputs) for operation in normalisations] == [False, False, True]
+    # Nobody but the product itself reads it, nor what the branch returned but the product and the sum.
+    products = [
+        operation for operation in operations if operation.type == "Mul" and operation.outputs[0].shape == Z.shape
+    ]
+    assert [consumer.type for consumer in products[0].outputs[0].consumers()] == ["FusedBatchNormV3"]
