@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from pinets_tf.models import resnet
-from pinets_tf.training import ReplicaModel
+from pinets_tf.training import CoupledSGD, ReplicaModel
 
 CLASSES = 10
 BATCH = 64
@@ -36,7 +36,7 @@ def training_step(network, images, labels):
     """Returns a function without arguments that does a step of SGD with momentum, as `fit` does it."""
     model = ReplicaModel(network)
     model.compile(
-        keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM),
+        CoupledSGD(LEARNING_RATE, MOMENTUM),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     model.optimizer.build(model.trainable_variables)

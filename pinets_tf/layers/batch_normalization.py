@@ -44,12 +44,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not self._fuses(inputs, mask, training):
             return super().call(inputs, training=training, mask=mask)
+        scale, offset = self._scale_and_offset()
         if training:
-            y, mean, variance = kernel.normalize_batch(inputs, *self._scale_and_offset(), self.epsilon)
+            y, mean, variance = kernel.normalize_batch(inputs, scale, offset, self.epsilon)
             self._update(mean, variance)
         else:
-            statistics = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
-            y = kernel.normalize(inputs, *self._scale_and_offset(), *statistics, self.epsilon)
+            mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
+            y = kernel.normalize(inputs, scale, offset, mean, variance, self.epsilon)
         return ops.cast(y, self.compute_dtype)
 
     def _fuses(self, x, mask, training):
@@ -77,12 +78,13 @@ class ProductBatchNormalization(BatchNormalization):
     normalisation, `factor` and `z`. Otherwise the product is formed in at least float32 and normalised as Keras does.
     """
 
-    def call(self, inputs, factor=None, add_factor=False, add_inputs=False, training=None, mask=None):
+    def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False):
         if factor is None:
             return super().call(inputs, training=training, mask=mask)
         if training and self._fuses(inputs, mask, training):
+            scale, offset = self._scale_and_offset()
             y, mean, variance = kernel.normalize_product(
-                factor, inputs, *self._scale_and_offset(), self.epsilon, add_factor, add_inputs
+                factor, inputs, scale, offset, self.epsilon, add_factor, add_inputs
             )
             self._update(mean, variance)
             return ops.cast(y, self.compute_dtype)

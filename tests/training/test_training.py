@@ -122,6 +122,21 @@ def test_weight_decay_goes_through_the_momentum():
         training.CoupledSGD(l2=-1)
 
 
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"nesterov": True}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_without_decay_equals_the_sgd_of_keras(options, dtype):
+    variables = []
+    for optimizer in (training.CoupledSGD(0.1, **options), keras.optimizers.SGD(0.1, **{"momentum": 0.9, **options})):
+        variable = keras.Variable(np.ones((4, 2)), dtype=dtype)
+        for gradient in (0.5, -1.0, 2.0):
+            optimizer.apply([tf.fill((4, 2), tf.constant(gradient, dtype))], [variable])
+        rows = tf.IndexedSlices(tf.ones((2, 2), dtype), tf.constant([0, 3]), tf.constant([4, 2]))
+        if not options.get("momentum", 1.0):
+            optimizer.apply([rows], [variable])
+        variables.append(keras.ops.convert_to_numpy(variable))
+    np.testing.assert_allclose(*variables, rtol=1e-6)
+
+
 def test_resumed_equals_uninterrupted(data, tmp_path):
     whole = trainer()
     fit(whole, data, epochs=3)
