@@ -28,22 +28,35 @@ flags.DEFINE_string("workdir", None, "Folder for everything that the run writes.
 flags.DEFINE_integer("order", 2, "Order of each residual block; the paper: 2 to 5 (Fig. 8), 1 is a plain residual net.")
 flags.DEFINE_enum("activation", "none", ["none", "relu"], "Activation function of the residual network.")
 flags.DEFINE_list("stage_blocks", ["2", "2", "2", "2"], "Blocks of each stage; the paper: 1,1,1,1 and 2,2,2,2.")
-flags.DEFINE_integer("width", 64, "Channels of the first stage; 64 in ResNet18.")
+flags.DEFINE_integer("width", 64, "Channels of the first stage; 64 in ResNet18.", lower_bound=1)
 flags.DEFINE_string("normalize", "batch", "Normalisation of the products: batch, layer, instance, tanh or none.")
 flags.DEFINE_bool("gate", True, "Learned scalars on the products that start at zero; the paper mentions none.")
-flags.DEFINE_integer("epochs", 120, "Epochs.")
-flags.DEFINE_integer("batch_size", 128, "Images in a step, over all replicas.")
-flags.DEFINE_float("learning_rate", 0.1, "Learning rate at the start.")
-flags.DEFINE_float("momentum", 0.9, "Momentum of SGD.")
-flags.DEFINE_float("weight_decay", 5e-4, "L2 weight decay, on every trainable variable.")
+flags.DEFINE_integer("epochs", 120, "Epochs.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 128, "Images in a step, over all replicas.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 0.1, "Learning rate at the start.", lower_bound=0)
+flags.DEFINE_float("momentum", 0.9, "Momentum of SGD.", lower_bound=0)
+flags.DEFINE_float("weight_decay", 5e-4, "L2 weight decay, on every trainable variable.", lower_bound=0)
 flags.DEFINE_list("milestones", ["40", "60", "80", "100"], "Epochs, of 120, where the rate falls.")
-flags.DEFINE_float("decay_factor", 0.1, "What the learning rate is multiplied with at each milestone.")
-flags.DEFINE_integer("crop_padding", 4, "Random crop: pixels by which a training image is shifted at most.")
+flags.DEFINE_float("decay_factor", 0.1, "What the learning rate is multiplied with at each milestone.", lower_bound=0)
+flags.DEFINE_integer(
+    "crop_padding", 4, "Random crop: pixels by which a training image is shifted at most.", lower_bound=0
+)
 flags.DEFINE_bool("flip", True, "Whether half of the training images are mirrored left to right.")
 flags.DEFINE_enum("precision", "float32", ["float32", "mixed_float16", "mixed_bfloat16"], "Keras dtype policy.")
 flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], "Replicas: auto is mirrored with several GPUs.")
 flags.DEFINE_enum("xla", "auto", ["auto", "on", "off"], "XLA for each replica; auto measures both.")
-flags.DEFINE_integer("seed", 0, "Seed of initial values, order and augmentation.")
+flags.DEFINE_integer("seed", 0, "Seed of initial values, order and augmentation.", lower_bound=0)
+
+
+def numbers(name, kind):
+    """Returns the value of a flag that lists numbers."""
+    try:
+        return tuple(kind(value) for value in FLAGS[name].value)
+    except ValueError as error:
+        raise ValueError(
+            f"--{name} lists numbers with commas between them. Received: --{name}={','.join(FLAGS[name].value)}. "
+            f"Pass for example --{name}={','.join(FLAGS[name].default)}."
+        ) from error
 
 
 def build(data):
@@ -52,7 +65,7 @@ def build(data):
     return resnet(
         data.x_train.shape[1:],
         data.classes,
-        stage_blocks=tuple(int(blocks) for blocks in FLAGS.stage_blocks),
+        stage_blocks=numbers("stage_blocks", int),
         order=FLAGS.order,
         activation=None if FLAGS.activation == "none" else FLAGS.activation,
         width=FLAGS.width,
@@ -64,7 +77,7 @@ def build(data):
 
 def learning_rate(steps):
     """Returns the step schedule, with the milestones of 120 epochs scaled to the epochs of this run."""
-    milestones = [round(float(epoch) * FLAGS.epochs / 120) * steps for epoch in FLAGS.milestones]
+    milestones = [round(epoch * FLAGS.epochs / 120) * steps for epoch in sorted(numbers("milestones", float))]
     rates = [FLAGS.learning_rate * FLAGS.decay_factor**fallen for fallen in range(len(milestones) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(milestones, rates)
 
@@ -73,19 +86,21 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --order=2. Received: {argv[1]!r}.")
     config = {flag.name: flag.value for flag in FLAGS.get_key_flags_for_module(sys.modules[__name__])}
-    workdir = training.open_workdir(FLAGS.workdir, config, may_differ=("workdir", "data_dir", "strategy", "xla"))
     strategy = training.set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed)
-    data = images.load(FLAGS.dataset, FLAGS.data_dir)
-    steps = images.steps_per_epoch(data, FLAGS.batch_size)
+    with training.exit_on_bad_input(), strategy.scope():
+        data = images.load(FLAGS.dataset, FLAGS.data_dir)
+        steps = images.steps_per_epoch(data, FLAGS.batch_size)
+        network = build(data)
+        rate = learning_rate(steps)
+        workdir = training.open_workdir(FLAGS.workdir, config, may_differ=("workdir", "data_dir", "strategy", "xla"))
     print(
         f"{FLAGS.dataset}: {len(data.x_train):,} training and {len(data.x_test):,} test images, {data.classes} classes"
     )
 
     with strategy.scope():
-        network = build(data)
         model = training.ReplicaModel(network)
         model.compile(
-            training.CoupledSGD(learning_rate(steps), momentum=FLAGS.momentum, l2=FLAGS.weight_decay),
+            training.CoupledSGD(rate, momentum=FLAGS.momentum, l2=FLAGS.weight_decay),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )

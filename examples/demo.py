@@ -24,9 +24,9 @@ from pinets_tf.models import resnet
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", "demo_output", "Folder for everything that the demo writes.")
-flags.DEFINE_integer("epochs", 8, "Epochs of each of the three networks.")
-flags.DEFINE_integer("width", 12, "Channels of the first stage.")
-flags.DEFINE_integer("seed", 0, "Seed of initial values and order.")
+flags.DEFINE_integer("epochs", 8, "Epochs of each of the three networks.", lower_bound=1)
+flags.DEFINE_integer("width", 12, "Channels of the first stage.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of initial values and order.", lower_bound=0)
 
 BATCH_SIZE = 50
 NETWORKS = {
@@ -54,7 +54,8 @@ def build(data, order, activation):
 def train(name, data, folder):
     """Trains a network, or loads it if that was done before, and returns it with its row of the table."""
     config = {"network": name, "epochs": FLAGS.epochs, "width": FLAGS.width, "seed": FLAGS.seed}
-    workdir = training.open_workdir(folder / name, config)
+    with training.exit_on_bad_input():
+        workdir = training.open_workdir(folder / name, config)
     training.set_up("none", seed=FLAGS.seed)
     network = build(data, **NETWORKS[name])
     model = training.ReplicaModel(network)
@@ -78,7 +79,7 @@ def train(name, data, folder):
         verbose=1 if sys.stdout.isatty() else 0,
         callbacks=[training.Progress(FLAGS.epochs, steps, BATCH_SIZE), checkpoints],
     )
-    if first < FLAGS.epochs:
+    if first < FLAGS.epochs or not (workdir / "model.keras").exists():
         network.save(workdir / "model.keras")
     try:
         polynomial_degree = str(degree(network))
@@ -144,7 +145,9 @@ def main(argv):
     versions = sorted((folder / "served" / "polynomial").glob("[0-9]*"), key=lambda version: int(version.name))
     if not versions or versions[-1].stat().st_mtime < keras_file.stat().st_mtime:
         versions = [Path(run("saved_model.py", keras_file, "--output", folder / "served", "--name", "polynomial"))]
-        run("tflite.py", versions[0], "--output", tflite_file)
+        tflite_file.unlink(missing_ok=True)
+    if not tflite_file.exists():
+        run("tflite.py", versions[-1], "--output", tflite_file)
     np.save(folder / "inputs.npy", data.x_test[::20].astype("float32"))
     checks = run("verify.py", keras_file, versions[-1], tflite_file, "--inputs", folder / "inputs.npy")
     for check in map(json.loads, checks.splitlines()):

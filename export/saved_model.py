@@ -10,6 +10,7 @@ import argparse
 import os
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -35,7 +36,13 @@ def load_model(path):
     path = Path(path)
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"A model is a .keras file. Received: {path}. Pass the model.keras of a run.")
-    return keras.models.load_model(path)
+    try:
+        return keras.models.load_model(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"A model is a .keras file. Received: {path}, which cannot be loaded ({error}). "
+            "If it is damaged, write or copy it again."
+        ) from error
 
 
 def main(arguments=None):
@@ -46,9 +53,10 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         model = load_model(options.model)
-    except ValueError as error:
+        target = export_saved_model(model, options.output, options.name or Path(options.model).stem)
+    except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
-    print(export_saved_model(model, options.output, options.name or Path(options.model).stem))
+    print(target)
 
 
 if __name__ == "__main__":

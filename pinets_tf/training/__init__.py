@@ -5,7 +5,7 @@ from pinets_tf.training.coupled_sgd import CoupledSGD
 from pinets_tf.training.curves import draw_curves
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
-from pinets_tf.training.runtime import describe, set_up
+from pinets_tf.training.runtime import describe, exit_on_bad_input, set_up
 from pinets_tf.training.workdir import open_workdir, write_atomically
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ReplicaModel",
     "describe",
     "draw_curves",
+    "exit_on_bad_input",
     "open_workdir",
     "set_up",
     "write_atomically",

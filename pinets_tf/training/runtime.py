@@ -1,5 +1,7 @@
 """Where and how a training runs: strategy, precision and random state, set up in one place."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -43,3 +45,16 @@ def describe(strategy, precision):
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     kind = devices[0].device_type
     return f"{strategy.num_replicas_in_sync} x {kind}, {type(strategy).__name__}, {precision}"
+
+
+@contextlib.contextmanager
+def exit_on_bad_input():
+    """Ends the program with the message alone where a setting or a file that it was given is wrong.
+
+    For the part of a script that reads settings and data and builds the network: a `ValueError`, `OSError` or
+    `ImportError` of it becomes a `SystemExit`, whose cause it remains.
+    """
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"error: {error}") from error

@@ -50,9 +50,14 @@ def test_mixed_precision_with_xla(dataset, tmp_path):
         (["--dataset=sample", "--batch_size=6000"], "batch_size=6000 for 5500 training images"),
         (["--dataset=sample", "--order=0"], "`order` must be a positive integer"),
         (["--workdir=/proc/none/run"], "cannot be written to"),
+        (["--stage_blocks=1;1"], "Received: --stage_blocks=1;1. Pass for example --stage_blocks=2,2,2,2."),
+        (["--epochs=0"], "flag --epochs=0"),
         (["extra"], "Settings are flags"),
     ],
 )
 def test_bad_input(options, words, tmp_path):
     done = run("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    # The right command does not find the folder taken by the wrong one.
+    assert not (tmp_path / "run").exists()

@@ -57,6 +57,13 @@ def test_errors(command, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_model_file(model_file, tmp_path):
+    (tmp_path / "half.keras").write_bytes(model_file.read_bytes()[:1000])
+    done = run("export/saved_model.py", tmp_path / "half.keras", "--output", tmp_path / "served", check=False)
+    assert done.returncode == 1 and "half.keras, which cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "served").exists()
+
+
 def test_a_layer_that_tflite_lacks_is_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.ops.cumprod(inputs, axis=1)).export(tmp_path / "model", verbose=False)

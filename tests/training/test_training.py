@@ -137,6 +137,25 @@ def test_without_decay_equals_the_sgd_of_keras(options, dtype):
     np.testing.assert_allclose(*variables, rtol=1e-6)
 
 
+@pytest.mark.parametrize("xla", [False, True])
+def test_every_replica_takes_the_same_steps(xla):
+    def trained(strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = training.ReplicaModel(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), xla=xla)
+            model.compile(training.CoupledSGD(0.1, l2=0.05), loss="mse")
+        rng = np.random.default_rng(0)
+        model.fit(rng.normal(size=(8, 3)), rng.normal(size=(8, 2)), batch_size=4, epochs=3, shuffle=False, verbose=0)
+        return [*model.trainable_variables, *model.optimizer.momentums]
+
+    alone = trained(training.set_up("none"))
+    for variable, other in zip(alone, trained(training.set_up("mirrored"))):
+        copies = other.value.values
+        assert len(copies) == 2
+        for copy in copies:
+            np.testing.assert_allclose(copy, variable, rtol=1e-5, atol=1e-6)
+
+
 def test_resumed_equals_uninterrupted(data, tmp_path):
     whole = trainer()
     fit(whole, data, epochs=3)
