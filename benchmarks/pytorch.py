@@ -12,9 +12,10 @@ One difference stays: at stride 2 Keras pads 3x3 convolutions at the end only, P
 of the logits PyTorch pads as Keras does, with a copy; for the timing it pads its own way, without one.
 
 glibc is told to keep the memory that is freed. Otherwise PyTorch, which has no memory pool of its own on the CPU, loses
-time to page faults, and how much depends on what ran before. `--compile` lets PyTorch compile its network first; that
-takes a C++ compiler and about a minute. Run this on an idle machine: PyTorch's threads wait for each other at every
-operation, so that another busy process slows it down more than it slows TensorFlow.
+time to page faults, and how much depends on what ran before. PyTorch's threads go on waiting in a loop for a few
+milliseconds after a call; a pause before each timing keeps that out of the time of TensorFlow. `--compile` lets PyTorch
+compile its network first; that takes a C++ compiler and about a minute. Run this on an idle machine: PyTorch's threads
+wait for each other at every operation, so that another busy process slows it down more than it slows TensorFlow.
 """
 
 import argparse
@@ -41,6 +42,7 @@ CLAIM = Claim(">=", 1.00)
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 TOLERANCE = 1e-3
+PAUSE_SECONDS = 0.05
 
 
 class Convolution(nn.Sequential):
@@ -236,7 +238,7 @@ def main():
                     "ours": resnet18.training_step(network, images, labels),
                     "PyTorch": torch_training_step(twin, *theirs),
                 }
-            timings = interleave(functions, rounds, slice_seconds=0.0)
+            timings = interleave(functions, rounds, slice_seconds=0.0, pause_seconds=PAUSE_SECONDS)
             rates = [resnet18.BATCH / timings.median(library) for library in functions]
             what = f"{name}, {kind}, images/s ({rates[0]:.0f} / {rates[1]:.0f})"
             rows.append((what, timings.ratio("PyTorch", "ours"), CLAIM))

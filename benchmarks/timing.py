@@ -56,13 +56,14 @@ class Timings:
         return Ratio.of([scale * a / b for a, b in zip(self.seconds[name], self.seconds[to])])
 
 
-def interleave(functions, rounds, slice_seconds=0.05):
+def interleave(functions, rounds, slice_seconds=0.05, pause_seconds=0.0):
     """Times functions in turn, A B A B ..., so that whatever slows the machine down meets all of them alike.
 
     Args:
         functions: a dict from name to a function without arguments that returns when its work is done.
         rounds: how often each is timed, after a warm-up.
         slice_seconds: a function is called as often in a round as takes about this long, at least once.
+        pause_seconds: idle time before each timing, in which the threads of the function before come to rest.
 
     Returns:
         `Timings`.
@@ -76,6 +77,7 @@ def interleave(functions, rounds, slice_seconds=0.05):
     try:
         for _ in range(rounds):
             for name, function in functions.items():
+                time.sleep(pause_seconds)
                 seconds[name].append(_seconds(function, calls[name]))
     finally:
         gc.enable()

@@ -34,11 +34,8 @@ def normalize_batch(x, scale, offset, epsilon):
 def normalize_product(factor, state, scale, offset, epsilon, add_factor=False, add_state=False):
     """Returns `normalize_batch` of factor * state, plus `factor` and `state` where asked, in float32.
 
-    The product is not kept for the gradient but formed again. Neither is a factor of it, in a graph and where it is
-    itself the result of `normalize_batch`, whose input is kept anyway.
+    The product is not kept for the gradient but formed again.
     """
-    factor_again, state_again = _again(factor), _again(state)
-
     # What is added is added as a difference to the negative: TensorFlow would join sums of three tensors, also of
     # gradients, to an operation that cannot work in place, and is slower (2.21).
     sign = -1.0 if add_factor or add_state else 1.0
@@ -54,10 +51,9 @@ def normalize_product(factor, state, scale, offset, epsilon, add_factor=False, a
         def gradient(dy, *_):
             # Without the dependency the second computation is found to equal the first, and that is kept after all.
             with tf.control_dependencies([dy]):
-                f, x = factor_again(), state_again()
-                product = _product(f, x)
+                product = _product(factor, state)
             dproduct, dscale, doffset = _gradient(dy, product, sign * scale, reserved, epsilon)
-            dfactor, dstate = _product(dproduct, x), _product(dproduct, f)
+            dfactor, dstate = _product(dproduct, state), _product(dproduct, factor)
             if sign < 0:
                 dfactor = dy - dfactor if add_factor else -dfactor
                 dstate = dy - dstate if add_state else -dstate
@@ -89,23 +85,6 @@ def _biased(variance, x):
     # The operation returns n / (n - 1) times the mean square, Keras's moving variance is that of the mean square.
     n = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
     return variance * ((n - 1.0) / n)
-
-
-def _again(x):
-    """Returns a function that computes `x` again where a fused normalisation made it, and else returns it."""
-    if not tf.is_symbolic_tensor(x) or x.op.type != "FusedBatchNormV3" or not x.op.get_attr("is_training"):
-        return lambda: x
-    mean, variance, *reserved = x.op.outputs[1:]
-    variance = _biased(variance, x)
-    epsilon = x.op.get_attr("epsilon")
-
-    @tf.custom_gradient
-    def run(source, scale, offset):
-        y = normalize(source, scale, offset, mean, variance, epsilon)
-        # For gradients of the gradient: the statistics are those of the batch, and change with it.
-        return y, lambda dy: _gradient(dy, source, scale, reserved, epsilon)
-
-    return lambda: run(*x.op.inputs[:3])
 
 
 def _gradient(dy, x, scale, reserved, epsilon):

@@ -140,7 +140,7 @@ def test_gradients_and_their_gradients(mode, added):
 
 
 @tensorflow_only
-def test_training_keeps_neither_the_product_nor_what_a_normalisation_made():
+def test_training_forms_the_product_again_instead_of_keeping_it():
     import tensorflow as tf
 
     branch = keras.Sequential([keras.layers.Conv2D(3, 1), BatchNormalization()])
@@ -154,13 +154,13 @@ def test_training_keeps_neither_the_product_nor_what_a_normalisation_made():
         return tape.gradient(loss, block.trainable_variables)
 
     operations = step.get_concrete_function(tf.TensorSpec(Z.shape)).graph.get_operations()
-    normalisations = [operation for operation in operations if operation.type == "FusedBatchNormV3"]
-    backwards = [operation for operation in operations if operation.type == "FusedBatchNormGradV3"]
-    # Two forwards, and that of the branch again, once the gradient of the output is known.
-    assert len(normalisations) == 3 and len(backwards) == 2
-    assert [bool(operation.control_inputs) for operation in normalisations] == [False, False, True]
-    # Nobody but the product itself reads it, nor what the branch returned but the product and the sum.
-    products = [
-        operation for operation in operations if operation.type == "Mul" and operation.outputs[0].shape == Z.shape
-    ]
-    assert [consumer.type for consumer in products[0].outputs[0].consumers()] == ["FusedBatchNormV3"]
+    # The product is the first input of the normalisation, and the second of its gradient, after that of the output.
+    sources = {
+        kind: [operation.inputs[index].op for operation in operations if operation.type == kind]
+        for kind, index in (("FusedBatchNormV3", 0), ("FusedBatchNormGradV3", 1))
+    }
+    first, second = ([source for source in found if source.type == "Mul"] for found in sources.values())
+    assert len(first) == len(second) == 1 and first[0] is not second[0]
+    # Nothing else reads either, and the second waits for the gradient of the output.
+    assert [len(product.outputs[0].consumers()) for product in (*first, *second)] == [1, 1]
+    assert not first[0].control_inputs and second[0].control_inputs
