@@ -16,3 +16,10 @@ def test_demo(tmp_path):
     again = run(*command, cwd=tmp_path)
     assert again.stdout.count("reusing out/") == 3
     assert [path.name for path in (tmp_path / "out" / "served" / "polynomial").iterdir()] == ["1"]
+
+    # What was lost, or not finished, is made again from the checkpoints.
+    lost = [tmp_path / "out" / "linear" / "model.keras", tmp_path / "out" / "polynomial.tflite"]
+    for file in lost:
+        file.unlink()
+    run(*command, cwd=tmp_path)
+    assert all(file.exists() for file in lost)
