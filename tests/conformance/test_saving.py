@@ -6,6 +6,7 @@ import sys
 
 import keras
 import numpy as np
+import pytest
 
 from tests.conformance.cases import CASES, every_layer, functional, numpy, randomise
 
@@ -45,3 +46,20 @@ def test_keras_files_in_a_fresh_process(tmp_path):
     assert done.returncode == 0, done.stderr
     loaded = dict(line.split() for line in done.stdout.splitlines())
     assert loaded == {name: case.cls.__name__ for name, case in CASES.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@every_layer
+def test_quantised_layers_come_back(case, tmp_path):
+    model = functional(case)
+    randomise(model)
+    before = numpy(model(case.batch()))
+    model.quantize("int8")
+    expected = numpy(model(case.batch()))
+    assert np.abs(expected - before).max() < 0.1 * np.abs(before).max()
+    quantised = [layer for layer in model._flatten_layers() if layer.quantization_mode]
+    assert bool(quantised) == any(type(layer) is keras.layers.Dense for layer in model._flatten_layers())
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(numpy(again(case.batch())), expected)
+    assert len([layer for layer in again._flatten_layers() if layer.quantization_mode]) == len(quantised)

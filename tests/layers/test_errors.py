@@ -77,6 +77,12 @@ CASES = {
         "shape (2, 8)",
         "Reshape the input",
     ),
+    "unknown number of features": (
+        lambda: NCP(3, 2, rank=4)(keras.Input((None,))),
+        "as many rows as the input has features",
+        "shape (None, None), whose last size is unknown",
+        "Give it, such as keras.Input((784,))",
+    ),
     "no polynomials": (
         lambda: ProdPoly([]),
         "a list of one or more Keras layers",
