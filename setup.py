@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "data": ["tensorflow-datasets>=4.9.9"],
+    # TensorFlow Datasets 4.9.10 imports importlib_resources and does not require it.
+    "data": ["importlib-resources>=6", "tensorflow-datasets>=4.9.9"],
     "audio": ["tensorflow-io>=0.37; python_version < '3.13'"],
     "mesh": ["scipy>=1.13", "trimesh>=4.5", "tensorflow-graphics==2021.12.3; python_version < '3.12'"],
     "serving": ["tensorflow-serving-api>=2.19"],
@@ -15,6 +16,7 @@ EXTRAS = {
 }
 # What the tests need: the package's own extras that they use, and the second backend.
 EXTRAS["test"] = [
+    *EXTRAS["data"],
     *EXTRAS["examples"],
     *EXTRAS["tflite"],
     "jax>=0.5",

@@ -171,12 +171,30 @@ def _load_tfds(name, data_dir):
             "A dataset is 'sample', the path of an .npz file, or a name of TensorFlow Datasets. "
             f"Received: {name!r}. Pass for example cifar10, cifar100 or fashion_mnist, or a path that ends in .npz."
         )
-    (x_train, y_train), (x_test, y_test) = (
-        tfds.as_numpy(tfds.load(name, split=split, data_dir=data_dir, batch_size=-1, as_supervised=True))
-        for split in ("train", "test")
-    )
-    names = tuple(tfds.builder(name, data_dir=data_dir).info.features["label"].names)
-    return _checked(dict(zip(ARRAYS, (x_train, y_train, x_test, y_test))), names, name)
+    builder = tfds.builder(name, data_dir=data_dir)
+    features = dict(builder.info.features.items())
+    image, label = features.get("image"), features.get("label")
+    size = getattr(image, "shape", (None,))
+    if None in size or not isinstance(label, tfds.features.ClassLabel):
+        raise ValueError(
+            "Images are classified if all have one size and each has one label. "
+            f"Received: {name!r} with {', '.join(features)}, images of size {size}. "
+            "Pass for example cifar10, or save images and labels of your own as an .npz."
+        )
+    arrays: list[np.ndarray] = []
+    try:
+        builder.download_and_prepare()
+        for split in ("train", "test"):
+            batches = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True).batch(1024))
+            arrays += map(np.concatenate, zip(*batches))
+    except Exception as error:  # Of many classes, those of TensorFlow Datasets, of the network and of the disk.
+        raise ValueError(
+            "A dataset of TensorFlow Datasets is downloaded, prepared and read, with splits train and test. "
+            f"Received: {name!r} in {builder.data_dir}, where this failed ({type(error).__name__}: {error}). "
+            "Check the network and the space on the disk, pass another --data_dir, or an .npz instead."
+        ) from error
+    names = tuple(builder.info.features["label"].names)
+    return _checked(dict(zip(ARRAYS, arrays)), names, name)
 
 
 def _checked(arrays, names, source):

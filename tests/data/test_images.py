@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from pinets_tf.data import images
 
@@ -144,11 +145,32 @@ def test_too_few_images_for_a_batch(tmp_path):
 
 
 def test_unknown_name():
-    pytest.importorskip("tensorflow_datasets")
     with pytest.raises(
         ValueError, match=r"'sample', the path of an .npz file, or a name.*'cifar11'.*for example cifar10"
     ):
         images.load("cifar11")
+
+
+def test_tensorflow_datasets():
+    with tfds.testing.mock_data(num_examples=5):
+        cifar, fashion = images.load("cifar10"), images.load("fashion_mnist")
+    assert cifar.x_train.shape == (5, 32, 32, 3) and cifar.x_test.shape == (5, 32, 32, 3) and cifar.classes == 10
+    assert fashion.x_train.shape == (5, 28, 28, 1) and fashion.class_names[:2] == ("T-shirt/top", "Trouser")
+
+
+@pytest.mark.parametrize("name", ["imdb_reviews", "stanford_dogs"])
+def test_no_images_of_one_size(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"have one size and each has one label.*'{name}'.*Pass for example cifar10"):
+        images.load(name, tmp_path)
+
+
+def test_failed_download(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", fail)
+    with pytest.raises(ValueError, match=r"is downloaded.*'cifar10' in .*no route to host.*Check the network"):
+        images.load("cifar10", tmp_path)
 
 
 def test_missing_extra(monkeypatch):
