@@ -4,6 +4,9 @@ BIN = $(VENV)/bin
 # TensorFlow's notes about the machine would hide what the commands print.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
+# On a terminal pip shows what it downloads.
+QUIET = $(if $(MAKE_TERMOUT),,--quiet)
+
 .PHONY: help demo test lint clean
 
 help:
@@ -33,7 +36,7 @@ clean:
 # .ready-a-b stands for an environment in which the package is installed with its extras a and b.
 $(VENV)/.ready-%: setup.py pyproject.toml | $(VENV)/bin/python
 	@echo "Installing pinets_tf[$(subst -,$(comma),$*)] into $(VENV); TensorFlow is a download of 600 MB the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(subst -,$(comma),$*)]"
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check --editable ".[$(subst -,$(comma),$*)]"
 	@touch $@
 
 $(VENV)/bin/python:

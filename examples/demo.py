@@ -143,13 +143,18 @@ def main(argv):
     print("\nExporting the polynomial network, then asking each export in a fresh process without pinets_tf:")
     keras_file, tflite_file = folder / "polynomial" / "model.keras", folder / "polynomial.tflite"
     versions = sorted((folder / "served" / "polynomial").glob("[0-9]*"), key=lambda version: int(version.name))
+    progress = keras.utils.Progbar(3, verbose=int(sys.stdout.isatty()), unit_name="process")
+    progress.update(0)
     if not versions or versions[-1].stat().st_mtime < keras_file.stat().st_mtime:
         versions = [Path(run("saved_model.py", keras_file, "--output", folder / "served", "--name", "polynomial"))]
         tflite_file.unlink(missing_ok=True)
+    progress.update(1)
     if not tflite_file.exists():
         run("tflite.py", versions[-1], "--output", tflite_file)
+    progress.update(2)
     np.save(folder / "inputs.npy", data.x_test[::20].astype("float32"))
     checks = run("verify.py", keras_file, versions[-1], tflite_file, "--inputs", folder / "inputs.npy")
+    progress.update(3)
     for check in map(json.loads, checks.splitlines()):
         logits = np.array(check["first_outputs"])
         probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
