@@ -117,21 +117,22 @@ def main(argv):
     if first_epoch:
         print(f"going on after epoch {first_epoch} of {FLAGS.epochs}")
     started = time.perf_counter()
-    model.fit(
-        batches,
-        validation_data=images.test_batches(data, FLAGS.batch_size),
-        initial_epoch=first_epoch,
-        epochs=FLAGS.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 0,
-        callbacks=[
-            training.Progress(FLAGS.epochs, steps, FLAGS.batch_size),
-            checkpoints,
-            keras.callbacks.TerminateOnNaN(raise_error=True),
-            keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-        ],
-    )
+    with training.exit_on_divergence("Pass --gate, --normalize=batch, a lower --learning_rate or --order."):
+        model.fit(
+            batches,
+            validation_data=images.test_batches(data, FLAGS.batch_size),
+            initial_epoch=first_epoch,
+            epochs=FLAGS.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 0,
+            callbacks=[
+                training.Progress(FLAGS.epochs, steps, FLAGS.batch_size),
+                checkpoints,
+                keras.callbacks.TerminateOnNaN(raise_error=True),
+                keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+            ],
+        )
     network.save(workdir / "model.keras")
     title = f"{FLAGS.dataset}: order {FLAGS.order}, activation {FLAGS.activation}"
     training.draw_curves({title: checkpoints.history_file}, workdir / "curves.png")

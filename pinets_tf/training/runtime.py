@@ -58,3 +58,17 @@ def exit_on_bad_input():
         yield
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+@contextlib.contextmanager
+def exit_on_divergence(remedy):
+    """Ends the program with a message and `remedy` where `TerminateOnNaN(raise_error=True)` of Keras stops a training."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "NaN or Inf" not in str(error):
+            raise
+        raise SystemExit(
+            f"error: A training ends when its loss is not finite. Received: {error} "
+            f"The last whole epoch is kept. {remedy}"
+        ) from error

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import pinets_tf  # noqa: F401  registers the layers of the saved model
 from tests.commands import run
 
 TINY = ["--width=4", "--stage_blocks=1,1", "--batch_size=8", "--epochs=2", "--xla=off"]
@@ -61,3 +62,11 @@ def test_bad_input(options, words, tmp_path):
     assert "Traceback" not in done.stderr
     # The right command does not find the folder taken by the wrong one.
     assert not (tmp_path / "run").exists()
+
+
+def test_divergence_ends_with_a_message(dataset, tmp_path):
+    options = [*TINY, "--learning_rate=1e30", "--nogate", "--normalize=none"]
+    done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path}", *options, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "ends when its loss is not finite. Received: NaN or Inf loss encountered" in done.stderr
+    assert "Pass --gate, --normalize=batch, a lower --learning_rate" in done.stderr
