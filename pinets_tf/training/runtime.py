@@ -62,7 +62,7 @@ def exit_on_bad_input():
 
 @contextlib.contextmanager
 def exit_on_divergence(remedy):
-    """Ends the program with a message and `remedy` where `TerminateOnNaN(raise_error=True)` of Keras stops a training."""
+    """Ends the program with a message and `remedy` where Keras's `TerminateOnNaN(raise_error=True)` stops it."""
     try:
         yield
     except RuntimeError as error:
