@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from tests.conformance.cases import every_layer, functional, numpy
+from pinets_tf.layers import NCP, PolynomialResidual
+from tests.conformance.cases import every_layer, functional, numpy, tensorflow_only
 
 
 @every_layer
@@ -55,3 +56,32 @@ def test_works_in_sequential_and_trains(case):
     history = model.fit(case.batch(8), np.ones(8), epochs=2, batch_size=4, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     assert layer.trainable_weights and all(np.isfinite(numpy(weight)).all() for weight in layer.weights)
+
+
+@tensorflow_only
+@every_layer
+def test_works_in_tf_keras(case, tmp_path):
+    import tensorflow as tf
+
+    layer, batch = case.make(), case.batch()
+    sequential = tf.keras.Sequential([tf.keras.Input(case.shape), layer])
+    inputs = tf.keras.Input(case.shape)
+    model = tf.keras.Model(inputs, layer(inputs))
+    assert isinstance(layer, tf.keras.layers.Layer)
+    expected = numpy(layer(batch))
+    np.testing.assert_allclose(sequential.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    again = tf.keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+@tensorflow_only
+def test_takes_operators_of_tf_keras():
+    import tensorflow as tf
+
+    batch = np.ones((2, 6, 6, 3), "float32")
+    conv = tf.keras.layers.Conv2D(4, 3, padding="same")
+    assert NCP(5, 2, operator=conv, normalize="batch")(batch).shape == (2, 6, 6, 5)
+    branch = tf.keras.Sequential([tf.keras.layers.Conv2D(3, 3, padding="same"), tf.keras.layers.BatchNormalization()])
+    assert PolynomialResidual(branch, 2, normalize="batch")(batch).shape == batch.shape
