@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from pinets_tf.layers import NCP, PolynomialResidual, ProdPoly
+from pinets_tf.layers import NCP, PolynomialResidual, PooledProduct, ProdPoly
 from pinets_tf.layers.horner import HornerLayer
 
 # At inference: linear (or affine) maps of one input, and layers that pass their input on.
@@ -126,11 +126,15 @@ def _horner_degree(layer):
         )
     scale = _through(normalize, [1]) if isinstance(normalize, keras.layers.Layer) else 1
     if isinstance(layer, PolynomialResidual):
-        factor = 1 if layer.shortcut is None else _through(layer.shortcut, [1])
+        shortcut = 1 if layer.shortcut is None else _through(layer.shortcut, [1])
+        factor = shortcut if layer.factor is None else _through(layer.factor, [shortcut])
         x = carry = _through(layer.branch, [1])
         for _ in range(1, layer.order):
             x = max(scale * (factor + x), carry)
-        return max(factor, x)
+        return max(shortcut, x)
+    if isinstance(layer, PooledProduct):
+        factor = _through(layer.factor, [1])
+        return functools.reduce(lambda x, _: max(scale * (factor + x), x), range(1, layer.order), 1)
     factor = 1 if layer.operator is None else _through(layer.operator, [1])
     state = factor if isinstance(layer, NCP) else 1
     x = factor

@@ -5,6 +5,7 @@ from pinets_tf.layers.ccp import CCP
 from pinets_tf.layers.ncp import NCP
 from pinets_tf.layers.ncp_skip import NCPSkip
 from pinets_tf.layers.polynomial_residual import PolynomialResidual
+from pinets_tf.layers.pooled_product import PooledProduct
 from pinets_tf.layers.prod_poly import ProdPoly
 
-__all__ = ["CCP", "NCP", "BatchNormalization", "NCPSkip", "PolynomialResidual", "ProdPoly"]
+__all__ = ["CCP", "NCP", "BatchNormalization", "NCPSkip", "PolynomialResidual", "PooledProduct", "ProdPoly"]

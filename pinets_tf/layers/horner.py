@@ -59,7 +59,7 @@ class HornerLayer(keras.layers.Layer):
                 f"Received: normalize={normalize!r}. Pass one of those names, or an unbuilt layer to copy."
             )
         # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
-        self._templates = SimpleNamespace(normalize=normalize)
+        self._templates = SimpleNamespace(normalize=normalize, policies={})
         self.supports_masking = True
         self.normalizers = []
         self.gates = []
@@ -165,8 +165,28 @@ class HornerLayer(keras.layers.Layer):
             "normalize_at": self.normalize_at,
             "gate": self.gate,
         }
-        return {**super().get_config(), **config}
+        maps = ((linear_map.name, list(linear_map._flatten_layers())) for linear_map in self._layers)
+        # `quantize` changes the policies of the linear maps alone, layer by layer.
+        policies = {
+            name: [keras.dtype_policies.serialize(layer.dtype_policy) for layer in layers]
+            for name, layers in maps
+            if any(layer.quantization_mode for layer in layers)
+        }
+        return {**super().get_config(), **config, **({"quantized": policies} if policies else {})}
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config(deserialize_layers(config))
+        policies = config.get("quantized", {})
+        config = {key: value for key, value in config.items() if key != "quantized"}
+        layer = super().from_config(deserialize_layers(config))
+        layer._templates.policies = {
+            name: list(map(keras.dtype_policies.get, saved)) for name, saved in policies.items()
+        }
+        layer._restore_policies(layer._layers)
+        return layer
+
+    def _restore_policies(self, maps):
+        """Gives linear maps that were quantised when the layer was saved their policies again."""
+        for linear_map in maps:
+            for layer, policy in zip(linear_map._flatten_layers(), self._templates.policies.get(linear_map.name, ())):
+                layer.dtype_policy = policy

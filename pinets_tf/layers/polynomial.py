@@ -82,7 +82,6 @@ class Polynomial(HornerLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self._templates.operator = operator
-        self._templates.policies = {}
         self.factors = [self._linear_map(self.FACTOR, n) for n in range(1, self.order + 1)]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
 
@@ -127,12 +126,6 @@ class Polynomial(HornerLayer):
         )
         self._restore_policies([matrix])
         return matrix
-
-    def _restore_policies(self, maps):
-        """Gives linear maps that were quantised when the layer was saved their policies again."""
-        for linear_map in maps:
-            for layer, policy in zip(linear_map._flatten_layers(), self._templates.policies.get(linear_map.name, ())):
-                layer.dtype_policy = policy
 
     def build(self, input_shape):
         self._check_rank_of(input_shape)
@@ -211,24 +204,7 @@ class Polynomial(HornerLayer):
             "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
-        maps = ((linear_map.name, list(linear_map._flatten_layers())) for linear_map in self._layers)
-        # `quantize` changes the policies of the linear maps alone, layer by layer.
-        policies = {
-            name: [keras.dtype_policies.serialize(layer.dtype_policy) for layer in layers]
-            for name, layers in maps
-            if any(layer.quantization_mode for layer in layers)
-        }
-        return {**super().get_config(), **config, **({"quantized": policies} if policies else {})}
-
-    @classmethod
-    def from_config(cls, config):
-        policies = config.get("quantized", {})
-        layer = super().from_config({key: value for key, value in config.items() if key != "quantized"})
-        layer._templates.policies = {
-            name: list(map(keras.dtype_policies.get, saved)) for name, saved in policies.items()
-        }
-        layer._restore_policies(layer._layers)
-        return layer
+        return {**super().get_config(), **config}
 
 
 def probe(shape):

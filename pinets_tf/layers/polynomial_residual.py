@@ -13,11 +13,12 @@ class PolynomialResidual(HornerLayer):
 
         s   = shortcut(z)
         x_1 = Cz
-        x_n = gate_n * normalize(s * x_{n-1}) + Cz,    n = 2, ..., N
+        x_n = gate_n * normalize((A s) * x_{n-1}) + Cz,    n = 2, ..., N
         y   = s + x_N
 
-    `*` is the elementwise product and C the residual branch. Order 1 is the plain residual block z + Cz. Without
-    normalisation and gates the recursion is Horner's form of the paper's sum, s + Cz + (Cz)*s + ... + (Cz)*s^(N-1).
+    `*` is the elementwise product, C the residual branch and A the identity unless `factor` is given. Order 1 is the
+    plain residual block z + Cz. Without A, normalisation and gates the recursion is Horner's form of the paper's sum,
+    s + Cz + (Cz)*s + ... + (Cz)*s^(N-1).
 
     Products of float16 overflow at 65504. Under `mixed_float16` each product is formed, normalised and added to Cz in
     float32, then rounded; the paper bounds the second order with tanh for this reason (Sec. 5.2).
@@ -28,6 +29,8 @@ class PolynomialResidual(HornerLayer):
         order: N.
         shortcut: `None` for the identity, or a Keras layer where the branch changes the shape, such as
             `Conv2D(filters, 1, strides=2)`; used as it is. The products are taken with what it returns.
+        factor: A, `None` for the identity, or a Keras layer that is applied to the shortcut before the products and
+            keeps its shape, such as `Conv2D(filters, 1)`; used as it is, once for all orders.
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order:
             a `Sequential` of tanh, a 1x1 convolution and a batch normalisation, say. With `None` and `"batch"` the
             block is a polynomial of its input at inference where C is linear, with the other names it is not.
@@ -43,8 +46,8 @@ class PolynomialResidual(HornerLayer):
         What `branch` returns.
 
     Raises:
-        ValueError: if `order` is not a positive integer, if `branch` or `shortcut` is not a Keras layer, or if the two
-            do not return the same shape.
+        ValueError: if `order` is not a positive integer, if `branch`, `shortcut` or `factor` is not a Keras layer, or
+            if what they return does not have the same shape.
 
     Example:
 
@@ -59,18 +62,19 @@ class PolynomialResidual(HornerLayer):
     say where orders above the second are normalised; here each Horner step is.
     """
 
-    def __init__(self, branch, order=2, shortcut=None, **kwargs):
+    def __init__(self, branch, order=2, shortcut=None, *, factor=None, **kwargs):
         super().__init__(order, **kwargs)
-        for name, layer in (("branch", branch), ("shortcut", shortcut)):
-            if not isinstance(layer, keras.layers.Layer) and not (name == "shortcut" and layer is None):
+        for name, layer in (("branch", branch), ("shortcut", shortcut), ("factor", factor)):
+            if not isinstance(layer, keras.layers.Layer) and not (name != "branch" and layer is None):
                 raise ValueError(
                     f"`{name}` must be a Keras layer. Received: {name}={layer!r} of type {type(layer).__name__}. "
                     "Pass a layer, a Sequential or a functional model."
                 )
         self.branch = branch
         self.shortcut = shortcut
+        self.factor = factor
         if kwargs.get("dtype") is not None:
-            hand_down_policy(self.dtype_policy, [branch] if shortcut is None else [branch, shortcut])
+            hand_down_policy(self.dtype_policy, [layer for layer in (branch, shortcut, factor) if layer is not None])
 
     @property
     def channel_axis(self):
@@ -83,6 +87,8 @@ class PolynomialResidual(HornerLayer):
         for layer in (self.branch, self.shortcut):
             if layer is not None and not layer.built:
                 layer.build(input_shape)
+        if self.factor is not None and not self.factor.built:
+            self.factor.build(shape)
         self._build_steps(shape)
         self.built = True
 
@@ -92,9 +98,9 @@ class PolynomialResidual(HornerLayer):
         Cz = self.branch(z)
         if self.order == 1:
             return s + Cz
-        x = Cz
+        x, As = Cz, s if self.factor is None else self.factor(s)
         for n in range(2, self.order + 1):
-            x = self._step(n, s, x, carry=Cz, skip=s if n == self.order else None)
+            x = self._step(n, As, x, carry=Cz, skip=s if n == self.order else None)
         return x
 
     def compute_output_shape(self, input_shape):
@@ -107,12 +113,21 @@ class PolynomialResidual(HornerLayer):
                 f"shape {tuple(input_shape)}. Pass a shortcut that changes the shape as the branch does, such as "
                 "Conv2D(filters, 1, strides=strides)."
             )
+        if self.factor is not None:
+            returned = tuple(self.factor.compute_output_shape(around))
+            if not same_shape(returned, around):
+                raise ValueError(
+                    "The factor of a residual block must keep the shape of the shortcut, with which it is multiplied. "
+                    f"Received: factor {self.factor!r}, which turns {around} into {returned}. "
+                    "Pass one that keeps it, such as Conv2D(filters, 1)."
+                )
         return shape
 
     def get_config(self):
         config = {
             "branch": keras.saving.serialize_keras_object(self.branch),
             "shortcut": None if self.shortcut is None else keras.saving.serialize_keras_object(self.shortcut),
+            "factor": None if self.factor is None else keras.saving.serialize_keras_object(self.factor),
         }
         return {**super().get_config(), **config}
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, BatchNormalization, NCPSkip, PolynomialResidual, ProdPoly
+from pinets_tf.layers import CCP, NCP, BatchNormalization, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,15 @@ def _residual(order, normalize, **options):
 
 def _product(**options):
     return ProdPoly([NCP(6, 2, rank=5), keras.layers.BatchNormalization(), CCP(4, 3, rank=5)], **options)
+
+
+def _pooled(order=2, degree=2, **settings):
+    return Case(
+        PooledProduct,
+        lambda **options: PooledProduct(keras.layers.Dense(3), order, **settings, **options),
+        (6, 6, 3),
+        degree,
+    )
 
 
 def _vector(cls, order=3, **settings):
@@ -85,6 +94,16 @@ CASES = {
     "PolynomialResidual-gate-batch": Case(
         PolynomialResidual, lambda **options: _residual(3, "batch", gate=True, **options), (6, 6, 3), 1
     ),
+    "PolynomialResidual-factor": Case(
+        PolynomialResidual,
+        lambda **options: _residual(3, "batch", factor=keras.layers.Conv2D(4, 1), **options),
+        (6, 6, 3),
+        3,
+    ),
+    "PooledProduct": _pooled(),
+    "PooledProduct-order-3-batch": _pooled(order=3, degree=3, normalize="batch"),
+    "PooledProduct-gate-tanh": _pooled(degree=None, normalize="tanh", normalize_at="order", gate=True),
+    "PooledProduct-sequence": dataclasses.replace(_pooled(gate=True, degree=1), shape=(7, 3)),
     "ProdPoly": Case(ProdPoly, _product, (5,), 6),
 }
 

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
+from pinets_tf.analysis import degree
+from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
 from tests.polynomial_degree import (
     assert_polynomial_degree,
     differences,
@@ -180,6 +181,41 @@ def test_residual_block_multiplies_with_the_projected_shortcut():
     z = np.random.default_rng(2).normal(size=(4, 5))
     y, s, Cz = numpy(block(z)), numpy(shortcut(z)), numpy(branch(z))
     np.testing.assert_allclose(y, s + Cz + s * Cz / np.sqrt(1 + 1e-5), rtol=1e-10)
+
+
+def test_residual_block_multiplies_with_a_factor_of_the_shortcut():
+    branch, factor = (keras.layers.Dense(5, use_bias=False, dtype="float64") for _ in range(2))
+    block = PolynomialResidual(branch, 3, factor=factor, dtype="float64")
+    z = np.random.default_rng(2).normal(size=(4, 5))
+    y, Cz, Az = numpy(block(z)), z @ numpy(branch.kernel), z @ numpy(factor.kernel)
+    np.testing.assert_allclose(y, z + Cz + Az * (Cz + Az * Cz), rtol=1e-12)
+    assert_polynomial_degree(block, (5,), 3)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_pooled_product(data_format):
+    layer = PooledProduct(keras.layers.Dense(3), 3, normalize="tanh", data_format=data_format, dtype="float64")
+    z = np.random.default_rng(2).normal(size=(4, 6, 5, 3))
+    pooled, x = z.mean((1, 2)), z
+    first = data_format == "channels_first"
+    y = numpy(layer(np.moveaxis(z, -1, 1) if first else z))
+    for P_n in layer.factors:
+        x = np.tanh((pooled @ numpy(P_n.kernel) + numpy(P_n.bias))[:, None, None] * x) + x
+    np.testing.assert_allclose(np.moveaxis(y, 1, -1) if first else y, x, rtol=1e-10)
+
+
+def test_degree_of_a_pooled_product_with_a_polynomial():
+    layer = PooledProduct(CCP(2, 2, rank=3), 3, dtype="float64")
+    layer.build((None, 4, 2))
+    assert_polynomial_degree(layer, (4, 2), 5)
+    assert degree(layer) == 5
+
+
+def test_gated_pooled_product_starts_at_the_identity():
+    z = np.random.default_rng(2).normal(size=(4, 5, 3)).astype("float32")
+    layer = PooledProduct(keras.layers.Dense(3), 2, normalize="tanh", gate=True)
+    np.testing.assert_array_equal(numpy(layer(z)), z)
+    np.testing.assert_array_equal(numpy(PooledProduct(keras.layers.Dense(3), 1)(z)), z)
 
 
 def test_orders_multiply_in_a_product_of_polynomials():

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, ProdPoly
+from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
 
 
 def conv(**options):
@@ -21,6 +21,36 @@ CASES = {
     "order True": (lambda: NCPSkip(3, True, rank=4), "`order` must be a positive", "order=True", "Pass order=1"),
     "units 0": (lambda: CCP(0, 2, rank=4), "`units` must be a positive", "units=0", "Pass units=None"),
     "rank -1": (lambda: CCP(3, 2, rank=-1), "`rank` must be a positive", "rank=-1", "such as rank=64"),
+    "pooled factor no layer": (
+        lambda: PooledProduct("dense"),
+        "`factor` must be a Keras layer",
+        "factor='dense' of type str",
+        "Pass an unbuilt layer",
+    ),
+    "pooled factor width": (
+        lambda: apply(PooledProduct(keras.layers.Dense(3)), 2, 4, 5),
+        "one number for each channel",
+        "turns (2, 5) into (2, 3)",
+        "returns 5 features",
+    ),
+    "pooled vector": (
+        lambda: apply(PooledProduct(keras.layers.Dense(3)), 2, 3),
+        "needs an axis of them",
+        "shape (2, 3)",
+        "or use CCP for vectors",
+    ),
+    "pooled format": (
+        lambda: PooledProduct(keras.layers.Dense(3), data_format="first"),
+        "`data_format` must be",
+        "data_format='first'",
+        "Pass one of those",
+    ),
+    "residual factor shape": (
+        lambda: apply(PolynomialResidual(conv(), factor=conv(strides=2)), 2, 6, 6, 4),
+        "must keep the shape of the shortcut",
+        "turns (2, 6, 6, 4) into (2, 3, 3, 4)",
+        "such as Conv2D(filters, 1)",
+    ),
     "neither": (lambda: NCP(3, 2), "Exactly one of `rank` and `operator`", "rank=None, operator=None", "Pass rank=64"),
     "both": (lambda: NCP(3, 2, 4, conv()), "Exactly one of `rank` and `operator`", "rank=4, operator=<Conv2D", "Pass"),
     "operator no layer": (

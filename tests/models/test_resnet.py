@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from pinets_tf.analysis import NotPolynomial, degree
 from pinets_tf.models import resnet
 
 
@@ -11,6 +12,90 @@ def test_parameters_of_the_baseline():
     network = resnet((32, 32, 3), 10, order=1, activation="relu")
     assert sum(int(np.prod(weight.shape)) for weight in network.trainable_weights) == 11_173_962
     assert resnet((32, 32, 3), 100, order=1).count_params() - network.count_params() == 90 * 513
+
+
+RELU = {"activation": "relu"}
+IMAGENET = {**RELU, "stem": "7x7-max"}
+RESNET_18 = {**IMAGENET, "stage_blocks": (2, 2, 2, 2)}
+RESNET_50 = {**IMAGENET, "stage_blocks": (3, 4, 6, 3), "block": "bottleneck"}
+SPEECH = {**RELU, "stage_blocks": (3, 3, 3, 2), "factor_convolution": "identity"}
+SMALLER = {**RELU, "stage_blocks": (2, 2, 1, 1)}
+
+
+# In millions, as the source prints them: the paper, its journal version, its release, or the standard network.
+@pytest.mark.parametrize(
+    "shape, classes, options, millions",
+    [
+        ((32, 32, 1), 35, {**RELU, "stage_blocks": (3, 4, 6, 3), "order": 1}, "21.3"),  # Table 3
+        ((32, 32, 1), 35, SPEECH, "13.2"),  # Table 3
+        ((32, 32, 3), 10, {**SMALLER, "factor_convolution": "every", "product_convolution": True}, "6.0"),  # journal
+        ((32, 32, 3), 10, SMALLER, "5.3"),  # its second order without convolutions
+        ((224, 224, 3), 1000, {**RESNET_50, "order": 1}, "25.557"),  # torchvision and Keras
+        ((224, 224, 3), 1000, {**RESNET_18, "order": 1}, "11.690"),  # torchvision
+    ],
+)
+def test_parameters_are_those_of_the_source(shape, classes, options, millions):
+    network = resnet(shape, classes, **options)
+    parameters = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    assert f"{parameters / 1e6:.{len(millions.split('.')[1])}f}" == millions
+
+
+def test_size_of_the_polynomial_resnet50():
+    plain, polynomial = (
+        resnet((224, 224, 3), 1000, **RESNET_50, **options).count_params()
+        for options in ({"order": 1}, {"order": 1, "pooled_rank": 2.5})
+    )
+    # Table 4, megabytes of float16.
+    assert polynomial / plain == pytest.approx(68.81 / 50.26, rel=0.001)
+
+
+def test_pictures_of_224_pixels_shrink_to_7():
+    network = resnet((224, 224, 3), 5, **RESNET_50, width=2, pooled_rank=2.5, normalize="tanh")
+    assert network.get_layer("stage_1_block_1").output.shape[1:] == (56, 56, 8)
+    assert network.get_layer("stage_4_block_3").output.shape[1:] == (7, 7, 64)
+
+
+def test_only_the_average_stem_keeps_a_polynomial():
+    options = {"stage_blocks": (1, 1), "width": 4, "order": 2}
+    assert degree(resnet((32, 32, 3), 3, stem="7x7-average", **options)) == 4
+    with pytest.raises(NotPolynomial, match="stem_pool of type MaxPooling2D"):
+        degree(resnet((32, 32, 3), 3, stem="7x7-max", **options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"product_convolution": True},
+        {"product_convolution": True, "normalize": "tanh", "factor_convolution": "every"},
+        {"product_convolution": True, "normalize": None, "factor_convolution": "identity"},
+        {"block": "bottleneck", "pooled_rank": 2.5, "order": 1, "zero_residual": True},
+    ],
+)
+def test_training_starts_at_the_plain_network(options):
+    x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+    shape = {"stage_blocks": (1, 2), "width": 4, "kernel_initializer": keras.initializers.HeNormal(seed=3)}
+    network = resnet((16, 16, 3), 3, **shape, **options)
+    plain = resnet(
+        (16, 16, 3), 3, order=1, **shape, **{k: v for k, v in options.items() if k in ("block", "zero_residual")}
+    )
+    extra = ("normalize_", "factor", "gate", "pooled_product")
+    shared = [weight for weight in network.weights if not any(word in weight.path for word in extra)]
+    plain.set_weights([keras.ops.convert_to_numpy(weight) for weight in shared])
+    outputs = [keras.ops.convert_to_numpy(model(x)) for model in (network, plain)]
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
+    if options.get("zero_residual"):
+        last = [
+            w for w in network.weights if "stage_1_block_1/branch/batch_normalization" in w.path and "gamma" in w.path
+        ]
+        assert not keras.ops.convert_to_numpy(last[-1]).any()
+
+
+def test_a_seeded_initializer_gives_every_convolution_values_of_its_own():
+    initializer = keras.initializers.VarianceScaling(16.0, "fan_in", "untruncated_normal", seed=1)
+    network = resnet((8, 8, 4), 3, stage_blocks=(2,), width=4, kernel_initializer=initializer, order=1)
+    kernels = [keras.ops.convert_to_numpy(w) for w in network.weights if w.shape == (3, 3, 4, 4)]
+    assert len(kernels) == 5 and len({kernel.tobytes() for kernel in kernels}) == 5
+    assert np.std(kernels) == pytest.approx((16 / 36) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("order", [2, 3, 4, 5])
@@ -64,6 +149,15 @@ def test_saved_and_loaded(tmp_path):
         (((8, 8, 3), 3), {"width": 0}, ("`width` must be", "width=0", "Pass the channels")),
         (((8, 8, 3), 3), {"stage_blocks": (1, 0)}, ("`stage_blocks` must be", "stage_blocks=0", "Pass the number")),
         (((8, 8, 3), 3), {"order": 0}, ("`order` must be a positive integer", "order=0", "Pass order=1")),
+        (((8, 8, 3), 3), {"block": "wide"}, ("`block` must be one of 'basic', 'bottleneck'", "block='wide'")),
+        (((8, 8, 3), 3), {"stem": "5x5"}, ("`stem` must be one of '3x3'", "stem='5x5'")),
+        (((8, 8, 3), 3), {"factor_convolution": "all"}, ("`factor_convolution` must be one of None", "'all'")),
+        (((8, 8, 3), 3), {"pooled_rank": 0}, ("`pooled_rank` must be positive", "pooled_rank=0", "Pass a multiple")),
+        (
+            ((8, 8, 3), 3),
+            {"product_convolution": True, "normalize": "layer"},
+            ("comes after tanh", "normalize='layer'", "Pass normalize='batch' or 'tanh'"),
+        ),
         (((28, 28), 3), {}, ("must be (height, width, channels)", "input_shape=(28, 28)", "add the channels")),
     ],
 )

@@ -1,0 +1,136 @@
+"""Products of a map with vectors made from its mean: factors that cost nothing for each position."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from pinets_tf.layers.copying import copy_layer
+from pinets_tf.layers.horner import HornerLayer
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class PooledProduct(HornerLayer):
+    """The recursion of CCP (Eq. 3) with factors that are one vector for all positions (the thin layers of Sec. 5.1).
+
+        p   = mean of z over its positions
+        x_1 = z
+        x_n = normalize(gate_n * P_n(p) * x_{n-1}) + x_{n-1},    n = 2, ..., N
+
+    `*` is the elementwise product, the vector P_n(p) being the same at every position. Where a 1x1 convolution on a
+    product takes channels^2 multiplications for each position, P_n takes its for each image. With P_n linear the output
+    is a polynomial of order N; with a polynomial P_n of degree d, of degree d (N - 1) + 1.
+
+    Products of float16 overflow at 65504. Under `mixed_float16` each product is formed, normalised and added to x_{n-1}
+    in float32, then rounded; `normalize="tanh"` bounds it.
+
+    Args:
+        factor: P_n, a Keras layer that is copied for every n, from `(batch, channels)` to the same shape, such as
+            `Dense(64)` or `CCP(64, order=2, rank=160)`.
+        order: N; 1 returns z.
+        normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
+            With `None` and `"batch"` the layer is a polynomial at inference if P_n is one, with the others it is not.
+        normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
+        gate: whether each P_n is multiplied with a learned scalar that starts at zero, so that training starts at the
+            identity (with `"tanh"`, or without normalisation).
+        data_format: `"channels_last"` or `"channels_first"`; by default that of the Keras configuration.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, ..., channels)`, or `(batch, channels, ...)` with `data_format="channels_first"`, with at least one
+        axis of positions; the number of channels must be known.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: if `order` is not a positive integer, if `factor` is not a Keras layer or changes the number of
+            channels, or if the input has no axis of positions.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from pinets_tf.layers import CCP, PooledProduct
+    >>> gate = PooledProduct(CCP(units=8, order=2, rank=20), normalize="tanh", gate=True)
+    >>> gate(np.ones((2, 6, 6, 8), "float32")).shape[1:]
+    TensorShape([6, 6, 8])
+
+    Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Eq. 3 and Sec. 5.1, where the factors
+    A_n of the generator are thin fully-connected layers. To make them from the mean of the map itself is ours; with a
+    sigmoid in the place of x_{n-1} + tanh it is the squeeze-and-excitation of Hu et al., CVPR 2018.
+    """
+
+    GATES_THE_STATE = True
+
+    def __init__(self, factor, order=2, *, data_format=None, **kwargs):
+        super().__init__(order, **kwargs)
+        if not isinstance(factor, keras.layers.Layer):
+            raise ValueError(
+                f"`factor` must be a Keras layer. Received: factor={factor!r} of type {type(factor).__name__}. "
+                "Pass an unbuilt layer such as Dense(64); it is copied for every order."
+            )
+        self.data_format = keras.config.image_data_format() if data_format is None else data_format
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(
+                "`data_format` must be 'channels_last' or 'channels_first'. "
+                f"Received: data_format={data_format!r}. Pass one of those values."
+            )
+        self._templates.factor = factor
+        self.factors = [copy_layer(factor, f"P_{n}", self.dtype_policy) for n in range(2, self.order + 1)]
+
+    @property
+    def factor(self):
+        """The layer that is copied for every P_n."""
+        return self._templates.factor
+
+    @property
+    def channel_axis(self):
+        return -1 if self.data_format == "channels_last" else 1
+
+    def _positions(self, shape: Sequence):
+        """Returns the axes between batch and channels."""
+        return tuple(range(1, len(shape) - 1) if self.channel_axis == -1 else range(2, len(shape)))
+
+    def build(self, input_shape):
+        if len(input_shape) < 3:
+            raise ValueError(
+                "The factors are made from the mean over positions, so the input needs an axis of them. "
+                f"Received: an input of shape {tuple(input_shape)}. Pass a map such as (batch, height, width, "
+                "channels), or use CCP for vectors."
+            )
+        pooled = (input_shape[0], input_shape[self.channel_axis])
+        for factor in self.factors:
+            factor.build(pooled)
+            returned = tuple(factor.compute_output_shape(pooled))
+            if returned[-1] != pooled[-1] or len(returned) != 2:
+                raise ValueError(
+                    "A factor has one number for each channel of the input. "
+                    f"Received: factor {self.factor!r}, which turns {pooled} into {returned}. "
+                    f"Pass one that returns {pooled[-1]} features."
+                )
+        self._build_steps(tuple(input_shape))
+        self.built = True
+
+    def call(self, z, training=None):
+        # `training` reaches the sublayers through Keras's call context.
+        if self.order == 1:
+            return z
+        axes = self._positions(z.shape)
+        pooled, x = ops.mean(z, axis=axes), z
+        for n in range(2, self.order + 1):
+            factor = self.factors[n - 2](pooled)
+            if self.gates[n - 2] is not None:
+                factor = ops.multiply(factor, self.gates[n - 2])
+            factor = ops.expand_dims(factor, axes)
+            if self.normalize == "batch":
+                # The fused normalisation of a product takes two maps of one shape.
+                factor = ops.broadcast_to(factor, ops.shape(x))
+            x = self._step(n, factor, x, carry=x)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        config = {"factor": keras.saving.serialize_keras_object(self.factor), "data_format": self.data_format}
+        return {**super().get_config(), **config}
