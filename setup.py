@@ -11,7 +11,7 @@ EXTRAS = {
     "mesh": ["scipy>=1.13", "trimesh>=4.5", "tensorflow-graphics==2021.12.3; python_version < '3.12'"],
     "serving": ["tensorflow-serving-api>=2.19"],
     "tflite": ["ai-edge-litert>=2.0"],
-    "examples": ["absl-py>=2.1", "matplotlib>=3.9", "tensorboard>=2.19"],
+    "examples": ["absl-py>=2.1", "matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.19"],
     "benchmark": ["torch>=2.4"],
 }
 # What the tests need: the package's own extras that they use, and the second backend.

@@ -90,18 +90,6 @@ def train(name, data, folder):
     return network, [name, f"{network.count_params():,}", polynomial_degree, f"{accuracy:.3f}", f"{speed:,.0f}"]
 
 
-def print_table(rows):
-    """Prints rows of strings, the first of them the heading, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print(
-            "  "
-            + "  ".join(
-                cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths))
-            )
-        )
-
-
 def draw_predictions(network, data, picture):
     """Draws test images with the class that the network names, in red where it is wrong."""
     from matplotlib.figure import Figure
@@ -134,7 +122,7 @@ def main(argv):
     print(f"Fashion-MNIST sample: {len(data.x_train):,} training images, {len(data.x_test):,} test images")
     trained = {name: train(name, data, folder) for name in NETWORKS}
     print("\nOn the test images:")
-    print_table(
+    training.print_table(
         [["network", "parameters", "degree", "accuracy", "training images/s"], *(row for _, row in trained.values())]
     )
     draw_predictions(trained["polynomial"][0], data, folder / "predictions.png")

@@ -17,7 +17,7 @@ ALLOWED = {
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
     "pinets_tf/data": {*TENSORFLOW, "tensorflow_datasets", ".data"},
-    "pinets_tf/training": {*TENSORFLOW, "matplotlib", ".training", ".layers.checks"},
+    "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", ".layers.checks"},
     "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".training"},
     "export": {*TENSORFLOW, "ai_edge_litert", ".", ".layers", ".data"},
 }

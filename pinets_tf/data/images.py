@@ -126,6 +126,29 @@ def test_batches(images, batch_size):
     return dataset.map(lambda x, y: (tf.cast(x, tf.float32), y)).prefetch(tf.data.AUTOTUNE)
 
 
+def read_image(path, shape):
+    """Reads one picture in the shape that a network takes.
+
+    Args:
+        path: a JPEG, PNG, GIF or BMP file.
+        shape: `(height, width, channels)`; the picture is resized, and made grey or coloured.
+
+    Returns:
+        A float32 tensor of that shape in [0, 255].
+
+    Raises:
+        ValueError: if there is no such file, or it is not a picture.
+    """
+    try:
+        picture = tf.io.decode_image(tf.io.read_file(str(path)), channels=shape[-1], expand_animations=False)
+    except (tf.errors.OpError, OSError) as error:
+        raise ValueError(
+            "A picture is a JPEG, PNG, GIF or BMP file. "
+            f"Received: {path}, which cannot be read ({str(error).splitlines()[0]}). Pass the path of a picture."
+        ) from error
+    return tf.clip_by_value(tf.image.resize(picture, shape[:2], antialias=True), 0.0, 255.0)
+
+
 def _load_npz(path):
     wanted = f"an .npz file with the arrays {', '.join(ARRAYS)}"
     if not path.is_file():

@@ -16,7 +16,8 @@ class CoupledSGD(keras.optimizers.SGD):
 
     Args:
         learning_rate, momentum: those of `keras.optimizers.SGD`.
-        l2: the weight decay of the recipe, applied to every trainable variable.
+        l2: the weight decay of the recipe, applied to every trainable variable but those that
+            `exclude_from_weight_decay` names, such as `normalization_variables(network)`.
         **kwargs: those of `keras.optimizers.SGD`.
 
     Raises:
@@ -30,7 +31,7 @@ class CoupledSGD(keras.optimizers.SGD):
         self.l2 = float(l2)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.l2:
+        if self.l2 and self._use_weight_decay(variable):
             gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, self.l2))
         if self.momentum == 0 or isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
@@ -48,6 +49,17 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2}
+
+
+def normalization_variables(network):
+    """Returns scales, offsets and gates of all normalisation layers in `network`, for `exclude_from_weight_decay`."""
+    kinds = (
+        keras.layers.BatchNormalization,
+        keras.layers.GroupNormalization,
+        keras.layers.LayerNormalization,
+    )
+    layers = [layer for layer in network._flatten_layers() if isinstance(layer, kinds)]
+    return [variable for layer in layers for variable in layer.trainable_variables]
 
 
 def _handle(variable):

@@ -3,14 +3,15 @@
 import csv
 
 
-def draw_curves(history_files, picture, metric="accuracy", title=None):
-    """Draws loss and `metric` of one or several runs against the epoch, training dotted and validation solid.
+def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None, errors=False):
+    """Draws columns of one or several histories against the epoch, training dotted and validation solid.
 
     Args:
         history_files: a dictionary from the name of a run to the path of its `history.csv`.
         picture: the path of the PNG to write.
-        metric: the column to draw beside the loss.
-        title: a line above both panels.
+        columns: the columns to draw, each in a panel of its own.
+        title: a line above all panels.
+        errors: whether the columns are shares of right answers, drawn as errors in percent.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -22,16 +23,18 @@ def draw_curves(history_files, picture, metric="accuracy", title=None):
             "Pictures are drawn with matplotlib, which is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("loss", metric)):
+    figure = Figure(figsize=(5 * len(columns), 4), layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
         for index, (name, path) in enumerate(history_files.items()):
             with open(path, newline="") as file:
                 rows = list(csv.DictReader(file))
             epochs = [int(row["epoch"]) for row in rows]
             style = {"color": f"C{index}", "marker": "." if len(rows) < 30 else ""}
-            axes.plot(epochs, [float(row[column]) for row in rows], ":", **style)
-            axes.plot(epochs, [float(row[f"val_{column}"]) for row in rows], "-", label=name, **style)
-        axes.set(xlabel="epoch", ylabel=column)
+            for key, line, label in ((column, ":", None), (f"val_{column}", "-", name)):
+                values = [float(row[key]) for row in rows]
+                values = [100 * (1 - value) for value in values] if errors else values
+                axes.plot(epochs, values, line, label=label, **style)
+        axes.set(xlabel="epoch", ylabel=f"{column.replace('_', '-')}{' error, percent' if errors else ''}")
         axes.grid(alpha=0.3)
     axes.legend(title="solid: test, dotted: training")
     figure.suptitle(title)

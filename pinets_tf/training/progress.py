@@ -15,13 +15,15 @@ class Progress(keras.callbacks.Callback):
         epochs: the number of the last epoch.
         steps_per_epoch: steps in an epoch.
         batch_size: images in a step, over all replicas.
+        unit: what a batch consists of, such as "images" or "clips".
     """
 
-    def __init__(self, epochs, steps_per_epoch, batch_size):
+    def __init__(self, epochs, steps_per_epoch, batch_size, unit="images"):
         super().__init__()
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
+        self.unit = unit
         self._traced = False
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -36,10 +38,11 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        logs["images_per_second"] = self._timed_steps * self.batch_size / (self._steps_ended - self._steps_started)
+        column = f"{self.unit}_per_second"
+        logs[column] = self._timed_steps * self.batch_size / (self._steps_ended - self._steps_started)
         left = (time.perf_counter() - self._epoch_started) * (self.epochs - epoch - 1)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != "images_per_second")
-        speed = f"{logs['images_per_second']:,.0f} images/s"
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in logs.items() if name != column)
+        speed = f"{logs[column]:,.0f} {self.unit}/s"
         print(f"epoch {epoch + 1}/{self.epochs}  {shown}  {speed}  {duration(left)} left", flush=True)
 
 
