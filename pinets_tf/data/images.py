@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from pinets_tf.data.shuffling import shuffled
+
 SAMPLE = "sample"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -88,7 +90,7 @@ def training_batches(images, batch_size, *, epochs, first_epoch=0, crop_padding=
     def batch(step):
         epoch, first = step // steps, (step % steps) * batch_size
         positions = first + tf.range(batch_size, dtype=tf.int64)
-        positions = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
+        positions = shuffled(positions, seed, epoch, count)
         x = tf.gather(x_train, positions)
         rows, columns = tf.range(height)[None, :], tf.range(width)[None, :]
         if crop_padding:

@@ -2,10 +2,20 @@
 
 from pinets_tf.layers.batch_normalization import BatchNormalization
 from pinets_tf.layers.ccp import CCP
+from pinets_tf.layers.log_mel_spectrogram import LogMelSpectrogram
 from pinets_tf.layers.ncp import NCP
 from pinets_tf.layers.ncp_skip import NCPSkip
 from pinets_tf.layers.polynomial_residual import PolynomialResidual
 from pinets_tf.layers.pooled_product import PooledProduct
 from pinets_tf.layers.prod_poly import ProdPoly
 
-__all__ = ["CCP", "NCP", "BatchNormalization", "NCPSkip", "PolynomialResidual", "PooledProduct", "ProdPoly"]
+__all__ = [
+    "CCP",
+    "NCP",
+    "BatchNormalization",
+    "LogMelSpectrogram",
+    "NCPSkip",
+    "PolynomialResidual",
+    "PooledProduct",
+    "ProdPoly",
+]

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,7 +132,9 @@ def fit_classifier(
     if first_epoch:
         print(f"going on after epoch {first_epoch} of {epochs}")
     started = time.perf_counter()
-    with exit_on_divergence(remedy):
+    with exit_on_divergence(remedy), warnings.catch_warnings():
+        # Keras 3.15 says so at the end of a validation whose length it does not know.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
         model.fit(
             batches,
             validation_data=lessons.validation,

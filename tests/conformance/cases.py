@@ -7,7 +7,16 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, BatchNormalization, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
+from pinets_tf.layers import (
+    CCP,
+    NCP,
+    BatchNormalization,
+    LogMelSpectrogram,
+    NCPSkip,
+    PolynomialResidual,
+    PooledProduct,
+    ProdPoly,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +72,12 @@ CASES = {
     "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
+    "LogMelSpectrogram": Case(
+        LogMelSpectrogram,
+        lambda **options: LogMelSpectrogram(6, 16, fft_length=64, lowest_hz=300.0, **options),
+        (96,),
+        None,
+    ),
     "NCP": _vector(NCP),
     "NCP-gate": dataclasses.replace(_vector(NCP, gate=True), degree=1),
     "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from pinets_tf.layers import NCP, PolynomialResidual
+from pinets_tf.layers import NCP, LogMelSpectrogram, PolynomialResidual
 from tests.conformance.cases import every_layer, functional, numpy, tensorflow_only
 
 
@@ -31,7 +31,9 @@ def test_batches_of_any_size(case):
     whole = numpy(model(case.batch(5)))
     parts = [numpy(model(case.batch(5)[rows])) for rows in (slice(0, 1), slice(1, 5))]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-5)
-    if len(case.shape) < 3:  # Convolutions of Keras 3.15 fail on an empty batch.
+    # Convolutions of Keras 3.15 fail on an empty batch, and its short-time Fourier transform does on JAX.
+    transforms = case.cls is LogMelSpectrogram and keras.backend.backend() == "jax"
+    if len(case.shape) < 3 and not transforms:
         assert numpy(model(case.batch(0))).shape == (0, *whole.shape[1:])
 
 
@@ -55,7 +57,8 @@ def test_works_in_sequential_and_trains(case):
     model.compile(keras.optimizers.SGD(1e-4), "mse")  # Order 4 without a normalisation takes no larger steps.
     history = model.fit(case.batch(8), np.ones(8), epochs=2, batch_size=4, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
-    assert layer.trainable_weights and all(np.isfinite(numpy(weight)).all() for weight in layer.weights)
+    assert bool(layer.trainable_weights) == bool(layer.weights)
+    assert all(np.isfinite(numpy(weight)).all() for weight in layer.weights)
 
 
 @tensorflow_only

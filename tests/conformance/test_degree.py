@@ -19,5 +19,7 @@ def test_degree_at_inference(case):
         assert gated or case.degree == getattr(layer, "order", 1)
     else:
         rng = np.random.default_rng(3)
-        _, above, rounding = differences(layer, rng.normal(size=case.shape), rng.normal(size=case.shape), layer.order)
+        _, above, rounding = differences(
+            layer, rng.normal(size=case.shape), rng.normal(size=case.shape), getattr(layer, "order", 1)
+        )
         assert above > 1e4 * rounding
