@@ -1,0 +1,789 @@
+"""Photographs that do not fit in memory as arrays: a folder or a name in, endless `tf.data` batches of crops out."""
+
+import dataclasses
+import functools
+import math
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pinets_tf.data.shuffling import shuffled
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+# Records that are shuffled at once, files that are read in turn, and training records whose labels are looked at.
+BLOCK, OPEN_FILES, LABELS_READ = 2048, 16, 10_000
+# A chunk of random numbers is drawn at once; its size is part of what a seed means.
+CHUNK = 64
+# Windows drawn for an image.
+ATTEMPTS = 10
+# More than an epoch has images, and a file has records.
+EPOCH = FILE = 1 << 32
+# Unreadable images in a row that can be named.
+REMEMBERED = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Photographs:
+    """Encoded training and validation images with their classes.
+
+    `skipped` maps the name of every unreadable image that was met so far to what is wrong with it.
+    """
+
+    class_names: tuple[str, ...]
+    training: "_Files | _Records"
+    validation: "_Files | _Records"
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def classes(self):
+        return len(self.class_names)
+
+    @property
+    def train_size(self):
+        return self.training.size
+
+    @property
+    def validation_size(self):
+        return self.validation.size
+
+
+def load(dataset, data_dir=None):
+    """Finds photographs and their classes, and looks at whatever can be wrong with them before training starts.
+
+    Args:
+        dataset: one of
+            - the path of a folder `train/CLASS/*.jpeg` (or jpg, png) with the same classes in `val` or `validation`;
+              they are numbered in the order of their names;
+            - the path of a folder of TFRecords `train-00000-of-01024`, `validation-00000-of-00128` with the features
+              image/encoded, image/class/label and perhaps image/class/text or image/class/synset, the names. Labels
+              count from 0 if a 0 occurs in the validation files or in the first 10,000 training records, else from 1,
+              as in the classical files, where 0 is a background that no image shows;
+            - the name of an image classification set of TensorFlow Datasets with the splits train and validation or
+              test, such as `"imagenet2012"`.
+        data_dir: the folder of TensorFlow Datasets, or `None` for its default.
+
+    Returns:
+        A `Photographs`.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ImportError: if TensorFlow Datasets is needed and not installed.
+        ValueError: if there are no images, classes differ between the splits or are empty, a record lacks a feature,
+            or TensorFlow Datasets cannot prepare the set.
+    """
+    folder = Path(dataset).expanduser()
+    if folder.is_dir():
+        if (folder / "train").is_dir():
+            return _load_folder(folder)
+        if any(folder.glob("train-*")):
+            return _load_records(folder)
+        raise ValueError(
+            "A folder of photographs holds train/CLASS/*.jpeg and val/CLASS/*.jpeg, or TFRecords train-* and "
+            f"validation-*. Received: {folder}, with neither a folder 'train' nor files 'train-*'. "
+            "Pass the folder that holds them."
+        )
+    if folder.is_absolute() or str(dataset).startswith((".", "~")):
+        raise FileNotFoundError(
+            "A dataset is a folder that exists or a name of TensorFlow Datasets. "
+            f"Received: {str(dataset)!r}, which is not a folder. Correct the path."
+        )
+    return _load_tfds(str(dataset), data_dir)
+
+
+def steps_per_epoch(photographs, batch_size):
+    """Returns how many full batches an epoch of `training_batches` has."""
+    steps = photographs.train_size // batch_size
+    if steps < 1:
+        raise ValueError(
+            "An epoch needs at least one full batch. "
+            f"Received: batch_size={batch_size} for {photographs.train_size} training images. "
+            "Pass a smaller batch size."
+        )
+    return steps
+
+
+def training_batches(
+    photographs,
+    batch_size,
+    *,
+    size=224,
+    epochs,
+    first_epoch=0,
+    area=(0.08, 1.0),
+    ratio=(3 / 4, 4 / 3),
+    flip=True,
+    seed=0,
+    cache="auto",
+):
+    """Returns shuffled batches of random crops for epochs `first_epoch` to `epochs`, as one `tf.data.Dataset`.
+
+    A crop has a random share of the area of its image and a random ratio of width to height, uniform in its logarithm;
+    of ten windows drawn the first that lies in the image is taken, else the largest of such a ratio. Only that window
+    is decoded, and resized bilinearly. If it has at least 2, 4 or 8 times the size asked for, JPEG decodes it at a
+    half, a quarter or an eighth of its resolution, which averages pixels that the resizing would leave out.
+
+    Order and crops depend on `seed`, the epoch and the position in it alone, so a run that starts at a later epoch sees
+    what an uninterrupted one sees. TFRecords that are not cached are read from 16 files at a time, in random order, and
+    shuffled in blocks of 2,048.
+
+    An unreadable image goes to `photographs.skipped` and is replaced by the next of its epoch. Damage inside of a JPEG
+    that has its end is seen when a window reaches it.
+
+    Args:
+        photographs: a `Photographs`.
+        batch_size: images in a batch.
+        size: height and width of a crop, in pixels.
+        epochs: the number of the last epoch.
+        first_epoch: how many epochs to leave out at the start.
+        area: the least and the greatest share of the image that a crop shows.
+        ratio: the least and the greatest width of a crop over its height.
+        flip: whether half of the crops are mirrored left to right.
+        seed: an integer.
+        cache: whether the encoded files are read into memory at the start; `"auto"` if they take at most a quarter of
+            it.
+
+    Returns:
+        A dataset of pairs of float32 images in [0, 255] and int32 labels, `steps_per_epoch` batches an epoch.
+
+    Raises:
+        ValueError: if there are fewer training images than `batch_size`, or `area`, `ratio` or `cache` make no sense.
+    """
+    steps = steps_per_epoch(photographs, batch_size)
+    for name, (low, high), most in (("area", area, 1), ("ratio", ratio, math.inf)):
+        if not 0 < low <= high <= most:
+            raise ValueError(
+                f"A range of `{name}` must be two numbers above 0{' and at most 1' * (most == 1)}, the smaller first. "
+                f"Received: {name}={(low, high)}. Pass for example {(0.08, 1.0) if most == 1 else (0.75, 1.33)}."
+            )
+    source = _cached(photographs.training, cache)
+
+    def decode(candidate, draws):
+        (item, number, recent), (sides, place, mirrored) = candidate, draws
+        contents, label = source.read(item)
+        image = _decode(contents, lambda shape: _random_window(shape, sides, place, ratio), size)
+        if flip:
+            image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
+        return image, label, number, recent
+
+    def one_epoch(epoch):
+        # The second pass holds the replacements for what is unreadable in the first.
+        draws = _draws(2 * source.size, epoch, seed, area, ratio)
+        images = tf.data.Dataset.zip(source.shuffled(seed, epoch), draws)
+        images = images.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        images = images.concatenate(_too_few(images, source))
+        return _reported(_resized(images, size).batch(batch_size), source, photographs.skipped).take(steps)
+
+    dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="auto"):
+    """Returns all validation images in their order, each as its central square, as a `tf.data.Dataset`.
+
+    The square is what a central crop of `size` pixels shows of the image resized to a short side of `resize` pixels.
+    Only that square is decoded, of large images at a lower resolution as in `training_batches`. The last batch may
+    be smaller. An unreadable image goes to `photographs.skipped` and is left out.
+
+    Args:
+        photographs: a `Photographs`.
+        batch_size: images in a batch.
+        size: height and width of a crop, in pixels.
+        resize: the short side of the image that the crop is taken from, in pixels.
+        cache: as in `training_batches`.
+
+    Returns:
+        A dataset of pairs of float32 images in [0, 255] and int32 labels.
+
+    Raises:
+        ValueError: if `resize` is less than `size`, or `cache` makes no sense.
+    """
+    window = _central_window(size, resize)
+    source = _cached(photographs.validation, cache)
+
+    def decode(item, number, recent):
+        contents, label = source.read(item)
+        return _decode(contents, window, size), label, number, recent
+
+    images = source.in_order().map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # An empty batch after the last tells apart the end of the images and unreadable images at the end.
+    end = (tf.zeros((0, size, size, 3)), tf.zeros(0, tf.int32), *source.end())
+    batches = _resized(images, size).batch(batch_size).concatenate(tf.data.Dataset.from_tensors(end))
+    batches = _reported(batches, source, photographs.skipped)
+    return batches.filter(lambda x, y: tf.size(y) > 0).prefetch(tf.data.AUTOTUNE)
+
+
+def read_image(path, *, size=224, resize=256):
+    """Returns the central square of an image file as `validation_batches` does, a float32 array (size, size, 3).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no image that can be read, or `resize` is less than `size`.
+    """
+    window, path = _central_window(size, resize), Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"An image is read from a file that exists. Received: {str(path)!r}, which is no file in "
+            f"{path.resolve().parent}. Correct the path."
+        )
+    contents = path.read_bytes()
+    try:
+        return _resize(_decode(tf.constant(contents), window, size), size).numpy()
+    except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow cites the bytes of a very short file.
+        raise ValueError(
+            "An image is a JPEG, PNG, GIF, BMP or WebP file. "
+            f"Received: {str(path)!r}, which cannot be read ({_what_is_wrong(contents)}). Save or copy it again."
+        ) from error
+
+
+class _Files:
+    """Images with a number each, in files or in memory, in any order.
+
+    A source yields items with their number in the order of an epoch and the keys of the `REMEMBERED` items before,
+    the last first. `read` makes encoded bytes and a label of an item, `name` and `contents` the two of a key.
+    """
+
+    def __init__(self, labels, paths=None, encoded: Any = None, name: Callable[[int], str] | None = None):
+        self.labels, self.encoded = tf.constant(labels, tf.int32), encoded
+        # Strings of TensorFlow, which take a quarter of the memory of Python's.
+        self.paths: Any = None if paths is None else tf.constant(paths)
+        self.name = name or (lambda key: os.fsdecode(self.paths[key].numpy()))
+        self.size = len(labels)
+
+    def bytes(self) -> int:
+        return 0 if self.paths is None else sum(map(os.path.getsize, self.paths.numpy()))
+
+    def in_memory(self):
+        if self.encoded is not None:
+            return self
+        files = tf.data.Dataset.from_tensor_slices(self.paths)
+        contents = files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
+        return _Files(self.labels, encoded=contents.get_single_element(), name=self.name)
+
+    def shuffled(self, seed, epoch):
+        def order(number):
+            flat = shuffled(tf.reshape(number % self.size, [-1]), seed, epoch, self.size)
+            return tf.reshape(flat, tf.shape(number))
+
+        return self._chunks(2 * self.size, order)
+
+    def in_order(self):
+        return self._chunks(self.size, lambda number: tf.minimum(number, self.size - 1)).take(self.size)
+
+    def _chunks(self, count, order):
+        def chunk(start):
+            number = start + tf.range(CHUNK, dtype=tf.int64)
+            before = tf.maximum(number[:, None] - tf.range(1, REMEMBERED + 1, dtype=tf.int64), 0)
+            item = order(number)
+            return (item, tf.gather(self.labels, item)), number, order(before)
+
+        chunks = tf.data.Dataset.range(0, count, CHUNK)
+        return chunks.map(chunk, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+    def end(self):
+        last = tf.range(self.size - 1, self.size - 1 - REMEMBERED, -1, dtype=tf.int64)
+        return tf.constant([self.size], tf.int64), last[None]
+
+    def read(self, item):
+        index, label = item
+        if self.encoded is None:
+            return tf.io.read_file(tf.gather(self.paths, index)), label
+        return tf.gather(self.encoded, index), label
+
+    def contents(self, key):
+        return self.read((key, 0))[0].numpy()
+
+
+class _Records:
+    """Images in TFRecords, as `_Files`. `parse` makes encoded bytes and a label of a record."""
+
+    def __init__(self, files, counts, parse):
+        self.files, self.paths, self.counts, self.parse = tuple(files), tf.constant(files), tuple(counts), parse
+        self.size = sum(counts)
+
+    def bytes(self):
+        return sum(map(os.path.getsize, self.files))
+
+    def in_memory(self):
+        def read(item, number, recent):
+            return *self.read(item), recent[0]
+
+        end = self.end()[1][0, :1]
+        records = self.in_order().map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
+        encoded, labels, before = records.get_single_element()
+        keys = tf.concat([before[1:], end], 0)
+        return _Files(labels, encoded=encoded, name=lambda number: self.name(int(keys[number])))
+
+    def shuffled(self, seed, epoch):
+        count = len(self.files)
+        files = shuffled(tf.range(count, dtype=tf.int64), seed, epoch, count)
+        records = tf.data.Dataset.from_tensor_slices(files).interleave(
+            self._file, OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+        # Not `Dataset.shuffle`, which takes no tensor as seed and mixes in TensorFlow's global one.
+        def mix(number, block):
+            seeds = tf.stack([tf.cast(seed, tf.int64), epoch * EPOCH + number])
+            order = tf.random.experimental.stateless_shuffle(tf.range(tf.size(block[1])), seeds)
+            return tf.nest.map_structure(lambda values: tf.gather(values, order), block)
+
+        blocks = records.batch(BLOCK).enumerate().map(mix).prefetch(1)
+        return self._numbered(blocks.unbatch().repeat(2))
+
+    def in_order(self):
+        return self._numbered(tf.data.Dataset.range(len(self.files)).flat_map(self._file))
+
+    def _file(self, file):
+        keys = tf.data.Dataset.range(file * FILE, (file + 1) * FILE)
+        return tf.data.Dataset.zip(tf.data.TFRecordDataset(self.paths[file]), keys)
+
+    def _numbered(self, records):
+        def remember(recent, numbered):
+            number, (record, key) = numbered
+            return tf.concat([key[None], recent[:-1]], 0), (record, number, recent)
+
+        return records.enumerate().scan(tf.zeros(REMEMBERED, tf.int64), remember)
+
+    def end(self):
+        keys = [file * FILE + record for file, count in enumerate(self.counts) for record in range(count)]
+        return tf.constant([self.size], tf.int64), tf.constant([keys[::-1]], tf.int64)[:, :REMEMBERED]
+
+    def read(self, item):
+        return self.parse(item)
+
+    def name(self, key):
+        return f"{self.files[key // FILE]}, record {key % FILE}"
+
+    def contents(self, key):
+        record = tf.data.TFRecordDataset(self.files[key // FILE]).skip(key % FILE).take(1)
+        return self.parse(record.get_single_element())[0].numpy()
+
+
+def _cached(source, cache):
+    if cache not in ("auto", True, False):
+        raise ValueError(f"`cache` must be 'auto', True or False. Received: cache={cache!r}. Pass one of them.")
+    if cache == "auto":
+        cache = source.bytes() <= _memory_bytes() / 4
+    return source.in_memory() if cache else source
+
+
+def _memory_bytes():
+    """Returns the memory of the machine, or of the container if that is less."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(size, int(text)) if text.isdigit() else size
+
+
+def random_windows(shapes, epoch, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), seed=0):
+    """Returns the windows that `training_batches` cuts at the first positions of an epoch.
+
+    Args:
+        shapes: integers (n, 2), height and width of the images at these positions.
+        epoch: the number of the epoch.
+        area: as in `training_batches`.
+        ratio: as in `training_batches`.
+        seed: as in `training_batches`.
+
+    Returns:
+        An int32 array (n, 4), y, x, height and width of each window.
+    """
+    shapes = tf.data.Dataset.from_tensor_slices(tf.convert_to_tensor(shapes, tf.int32))
+    pairs = tf.data.Dataset.zip(shapes, _draws(shapes.cardinality(), tf.constant(epoch, tf.int64), seed, area, ratio))
+    windows = pairs.map(lambda shape, draws: _random_window(shape, draws[0], draws[1], ratio))
+    return np.stack(list(windows.as_numpy_iterator()))
+
+
+def _draws(count, epoch, seed, area, ratio):
+    """Returns for `count` positions of an epoch, or some more, what is random about them.
+
+    That is sides of windows in units of the root of the area of the image, a place between 0 and 1 along both axes, and
+    whether to mirror.
+    """
+
+    def chunk(start):
+        seeds = tf.stack([tf.cast(seed, tf.int64), epoch * EPOCH + start])
+        numbers = tf.random.stateless_uniform((CHUNK, 2 * ATTEMPTS + 3), seeds)
+        share, aspect, place, mirror = tf.split(numbers, [ATTEMPTS, ATTEMPTS, 2, 1], axis=1)
+        share = area[0] + share * (area[1] - area[0])
+        aspect = tf.exp(math.log(ratio[0]) + aspect * math.log(ratio[1] / ratio[0]))
+        return tf.sqrt(tf.stack([share / aspect, share * aspect], axis=-1)), place, mirror[:, 0] < 0.5
+
+    return tf.data.Dataset.range(0, count, CHUNK).map(chunk, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+
+def _random_window(shape, sides, place, ratio):
+    """Returns the window of the first of `sides` that lies in an image of this shape."""
+    box = tf.cast(shape, tf.float32)
+    sides = tf.round(sides * tf.sqrt(tf.reduce_prod(box)))
+    # What always fits: the image, cut along one axis to the ratio nearest to its own.
+    whole = tf.maximum(tf.minimum(box, tf.floor(box[::-1] * [1 / ratio[0], ratio[1]])), 1.0)
+    sides = tf.concat([sides, whole[None]], 0)
+    chosen = tf.gather(sides, tf.argmax(tf.reduce_all((sides <= box) & (sides >= 1), 1)))
+    return tf.cast(tf.concat([tf.floor(place * (box - chosen + 1)), chosen], 0), tf.int32)
+
+
+def _central_window(size, resize):
+    if not 0 < size <= resize:
+        raise ValueError(
+            "A crop must lie in the resized image. "
+            f"Received: size={size}, resize={resize}. Pass a `resize` of at least `size`."
+        )
+
+    def window(shape):
+        side = tf.cast(tf.reduce_min(shape), tf.float64) * (size / resize)
+        side = tf.maximum(tf.cast(tf.round(side), tf.int32), 1)
+        return tf.concat([(shape - side) // 2, [side, side]], 0)
+
+    return window
+
+
+def _decode(contents, window, size):
+    """Returns the window of an image as uint8, at a half, a quarter or an eighth if it is so much larger than `size`.
+
+    `window` is a function from height and width to the y, x, height and width that are wanted.
+    """
+
+    def crop():
+        wanted = window(tf.image.extract_jpeg_shape(contents)[:2])
+        larger = tf.reduce_min(wanted[2:]) // size
+        return tf.cond(larger < 2, lambda: scaled(wanted, 1), lambda: smaller(wanted, larger))
+
+    def smaller(wanted, larger):
+        level = tf.cast(larger >= 4, tf.int32) + tf.cast(larger >= 8, tf.int32)
+        return tf.switch_case(level, [functools.partial(scaled, wanted // ratio, ratio) for ratio in (2, 4, 8)])
+
+    def scaled(wanted, ratio):
+        return tf.raw_ops.DecodeAndCropJpeg(contents=contents, crop_window=wanted, channels=3, ratio=ratio)
+
+    def whole():
+        image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+        y, x, height, width = tf.unstack(window(tf.shape(image)[:2]))
+        return image[y : y + height, x : x + width]
+
+    # A JPEG that ends too early is seen to be so when it is decoded to the end, and a crop may not be. No other format
+    # ends like a JPEG.
+    intact = tf.equal(tf.strings.substr(contents, -2, 2), b"\xff\xd9")
+    return tf.cond(intact, crop, whole)
+
+
+def _resize(image, size):
+    # Faster on float32 than on uint8, the cast included.
+    return tf.ensure_shape(tf.image.resize(tf.cast(image, tf.float32), (size, size)), (size, size, 3))
+
+
+def _resized(images, size):
+    # A step of its own after `ignore_errors`, so that resizing and batching become one operation.
+    return images.map(lambda image, *rest: (_resize(image, size), *rest), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _reported(batches, source, skipped):
+    """Drops the numbers from batches, and enters in `skipped` which images are missing between them."""
+
+    def report(recent, gaps):
+        for keys, gap in zip(recent, gaps):
+            for key in keys[:gap].tolist():
+                skipped.setdefault(source.name(key), _what_is_wrong(source.contents(key)))
+            if gap > len(keys):
+                skipped.setdefault(
+                    f"{gap - len(keys)} images before {source.name(int(keys[-1]))}",
+                    f"more than {len(keys)} in a row, so without names",
+                )
+        return np.int64(0)
+
+    def check(last, batch):
+        x, y, number, recent = batch
+        gaps = number - tf.concat([last[None], number[:-1]], 0) - 1
+        tf.cond(
+            tf.reduce_any(gaps > 0),
+            lambda: tf.numpy_function(report, [recent, gaps], tf.int64),
+            lambda: tf.constant(0, tf.int64),
+        )
+        return number[-1], (x, y)
+
+    return batches.scan(tf.constant(-1, tf.int64), check)
+
+
+def _too_few(images, source):
+    """Returns a dataset like `images` whose only element is an error."""
+
+    def fail(_):
+        words = (
+            "At least half of the training images must be readable. "
+            f"Received: {source.size} images, of which more are not. Copy the files again."
+        )
+        tf.debugging.Assert(False, [words])
+        return tf.nest.map_structure(
+            lambda spec: tf.zeros([n or 1 for n in spec.shape], spec.dtype), images.element_spec
+        )
+
+    return tf.data.Dataset.range(1).map(fail)
+
+
+def _what_is_wrong(contents):
+    if not contents:
+        return "an empty file"
+    try:
+        tf.io.decode_image(contents, channels=3, expand_animations=False)
+    except tf.errors.OpError as error:
+        if contents.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in contents[-64:]:
+            return f"a JPEG without an end, {len(contents):,} bytes"
+        return str(error.message).split("}} ")[-1].split(" [Op:")[0]
+    return "was not readable when it was asked for"
+
+
+def _load_folder(folder):
+    validation = next((folder / name for name in ("val", "validation") if (folder / name).is_dir()), None)
+    if validation is None:
+        raise ValueError(
+            "A folder of photographs holds train/CLASS/*.jpeg and val/CLASS/*.jpeg. "
+            f"Received: {folder} without a folder 'val' or 'validation'. Put images of every class there too."
+        )
+    classes = {part: _class_files(part) for part in (folder / "train", validation)}
+    names = sorted(classes[folder / "train"])
+    if names != sorted(classes[validation]):
+        differ = sorted(set(names) ^ set(classes[validation]))
+        raise ValueError(
+            "Training and validation images must have the same classes. "
+            f"Received: {folder} with {', '.join(differ[:5])}{' ...' * (len(differ) > 5)} in one of them only "
+            f"({len(names)} and {len(classes[validation])} classes). Add or remove these folders."
+        )
+    sources: list[_Files] = []
+    for part in classes.values():
+        labels = np.repeat(np.arange(len(names)), [len(part[name]) for name in names])
+        sources.append(_Files(labels, paths=[path for name in names for path in part[name]]))
+    training, held_out = sources
+    return Photographs(tuple(names), training, held_out)
+
+
+def _class_files(folder):
+    """Returns the sorted image files of every class below `folder`."""
+    files = {}
+    for entry in Path(folder).iterdir():
+        if entry.is_dir() and not entry.name.startswith("."):
+            names = sorted(name for name in os.listdir(entry) if name.lower().endswith(SUFFIXES))
+            files[entry.name] = [os.path.join(entry, name) for name in names]
+    if not files:
+        raise ValueError(
+            f"A folder of photographs has a folder for each class. Received: {folder} without any. "
+            f"Put the images of a class into {folder / 'CLASS'}."
+        )
+    empty = sorted(name for name in files if not files[name])
+    if empty:
+        raise ValueError(
+            f"Every class needs images that end in {', '.join(SUFFIXES)}. "
+            f"Received: {folder} with nothing in {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}. "
+            "Add images or remove the folder."
+        )
+    return files
+
+
+def _load_records(folder):
+    splits = [sorted(str(path) for path in folder.glob(pattern)) for pattern in ("train-*", "validation-*")]
+    if not splits[1]:
+        raise ValueError(
+            "A folder of TFRecords holds files train-* and validation-*. "
+            f"Received: {folder} without files 'validation-*'. Add them."
+        )
+    for files in splits:
+        _check_features(files[0])
+    spec = {
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
+        "image/class/text": tf.io.FixedLenFeature([], tf.string, ""),
+        "image/class/synset": tf.io.FixedLenFeature([], tf.string, ""),
+    }
+    labels: list[set[int]] = []
+    seen: dict[int, bytes] = {}
+    for files, most in zip(splits, (LABELS_READ, -1)):
+        records = tf.data.TFRecordDataset(files, num_parallel_reads=tf.data.AUTOTUNE).take(most).batch(256)
+        parsed = records.map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
+        found = {name: np.concatenate(parts) for name, parts in _joined(parsed).items()}
+        labels.append(set(found["image/class/label"].tolist()))
+        for name in ("image/class/synset", "image/class/text"):
+            seen |= {label: text for label, text in zip(found["image/class/label"], found[name]) if text}
+    first = 0 if 0 in labels[0] | labels[1] else 1
+    expected = set(range(first, max(labels[1]) + 1))
+    if labels[1] != expected or not labels[0] <= expected:
+        missing, more = sorted(expected - labels[1]), sorted((labels[0] | labels[1]) - expected)
+        raise ValueError(
+            "Every class needs validation images, and labels count from 0, or from 1, without gaps. "
+            f"Received: {folder} with the labels {first} to {max(labels[1])} in the validation files, "
+            f"{f'without {missing[:5]}' if missing else f'and {more[:5]} beside them'}. Write the files again."
+        )
+    names = tuple(seen[label].decode() if label in seen else str(label - first) for label in sorted(expected))
+
+    def parse(record):
+        features = tf.io.parse_single_example(
+            record,
+            {
+                "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
+                "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
+            },
+        )
+        return features["image/encoded"], tf.cast(features["image/class/label"], tf.int32) - first
+
+    training, validation = (_Records(files, [_count_records(file) for file in files], parse) for files in splits)
+    return Photographs(names, training, validation)
+
+
+def _joined(dicts):
+    """Returns one dict of lists for many dicts."""
+    lists: dict[str, list] = {}
+    for each in dicts:
+        for name, value in each.items():
+            lists.setdefault(name, []).append(value)
+    return lists
+
+
+def _check_features(file):
+    try:
+        record = next(tf.data.TFRecordDataset(file).as_numpy_iterator(), None)
+        features = set() if record is None else set(tf.train.Example.FromString(record).features.feature)
+    except (
+        Exception
+    ) as error:  # Of TensorFlow for a file that is no TFRecord, of protobuf for a record of another kind.
+        raise ValueError(
+            "A file of photographs is a TFRecord of tf.train.Example. "
+            f"Received: {file}, which cannot be read ({type(error).__name__}). Write or copy it again."
+        ) from error
+    missing = {"image/encoded", "image/class/label"} - features
+    if missing:
+        raise ValueError(
+            "A record needs the features image/encoded and image/class/label. "
+            f"Received: {file} with {', '.join(sorted(features)) or 'no records'}. Add {', '.join(sorted(missing))}."
+        )
+
+
+def _count_records(file):
+    """Returns the number of records, from their lengths alone: the images are not read."""
+    count, end, size = 0, 0, os.path.getsize(file)
+    with open(file, "rb", buffering=0) as stream:
+        while end < size:
+            stream.seek(end)
+            head = stream.read(8)
+            # A length and its checksum are 12 bytes, the checksum of the record 4.
+            end += 16 + (struct.unpack("<Q", head)[0] if len(head) == 8 else size)
+            count += 1
+    if end != size:
+        raise ValueError(
+            "A TFRecord ends with a whole record. "
+            f"Received: {file} ({size:,} bytes), whose record {count - 1} is cut off. Write or copy it again."
+        )
+    return count
+
+
+def _load_tfds(name, data_dir):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"The dataset {name!r} is no folder, and is read with TensorFlow Datasets, which is not installed. "
+            "Install it with: pip install 'pinets_tf[data]'. A folder of photographs needs nothing."
+        ) from error
+    if name.split(":")[0].split("/")[0] not in tfds.list_builders(with_community_datasets=False):
+        raise ValueError(
+            "A dataset is a folder of photographs or a name of TensorFlow Datasets. "
+            f"Received: {name!r}. Pass for example imagenet2012, imagenette, or the path of a folder."
+        )
+    builder = tfds.builder(name, data_dir=data_dir)
+    features = builder.info.features
+    image, label = (dict(features.items()).get(key) for key in ("image", "label"))
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise ValueError(
+            "Photographs are classified if each is an 'image' with a 'label'. "
+            f"Received: {name!r} with {', '.join(features)}. Pass for example imagenet2012 or imagenette."
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # Of many classes, those of TensorFlow Datasets, of the network and of the disk.
+        by_hand = bool(builder.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        raise ValueError(
+            "A dataset of TensorFlow Datasets is downloaded and prepared before it is read. "
+            f"Received: {name!r} in {builder.data_dir}, where this failed ({type(error).__name__}: {error}). "
+            + (
+                "This set is not downloaded by itself: get its archives, put them where it looks for them, and "
+                "pass the same --data_dir again, or pass a folder of photographs."
+                if by_hand
+                else "Check the network and the space on the disk, or pass another --data_dir."
+            )
+        ) from error
+    splits = builder.info.splits
+    validation = next((split for split in ("validation", "test") if split in splits), None)
+    if "train" not in splits or validation is None or builder.info.file_format.value != "tfrecord":
+        raise ValueError(
+            "A set of photographs has the splits train and validation or test, in TFRecords. Received: "
+            f"{name!r} with {', '.join(splits)}, in {builder.info.file_format.value}. Pass for example imagenet2012."
+        )
+
+    def parse(record):
+        example = features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+        return example["image"], tf.cast(example["label"], tf.int32)
+
+    training, held_out = (
+        _Records([str(path) for path in splits[split].filepaths], splits[split].shard_lengths, parse)
+        for split in ("train", validation)
+    )
+    return Photographs(tuple(label.names), training, held_out)
+
+
+# The shapes of the sample as conditions on coordinates u, v of about -1 to 1 around the centre.
+SHAPES: dict[str, Callable] = {
+    "checks": lambda u, v: (np.floor(3 * u) + np.floor(3 * v)) % 2 == 0,
+    "cross": lambda u, v: np.minimum(abs(u), abs(v)) < 0.3,
+    "disc": lambda u, v: u**2 + v**2 < 1,
+    "frame": lambda u, v: np.maximum(abs(u), abs(v)) > 0.6,
+    "ring": lambda u, v: abs(np.hypot(u, v) - 0.75) < 0.25,
+    "square": lambda u, v: np.maximum(abs(u), abs(v)) < 0.9,
+    "stripes": lambda u, v: np.floor(4 * u) % 2 == 0,
+    "triangle": lambda u, v: abs(u) < (v + 1) / 2,
+}
+
+
+def write_sample(folder, *, train=60, validation=15, seed=0):
+    """Writes drawings of eight shapes as `train/SHAPE/*.jpeg` and `val/SHAPE/*.jpeg`, and returns the folder.
+
+    Colours, place, size, a turn of up to a fifth of a right angle, background and noise are random, and one image in
+    ten is grey. Nothing but the shape tells the classes apart.
+
+    Args:
+        folder: where to write; it is made if it does not exist.
+        train: training images of a class.
+        validation: validation images of a class.
+        seed: an integer; the same one writes the same files.
+    """
+    folder = Path(folder)
+    for part, (split, count) in enumerate((("train", train), ("val", validation))):
+        for label, name in enumerate(SHAPES):
+            target = folder / split / name
+            target.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                random = np.random.default_rng((seed, part, label, number))
+                image = _drawing(SHAPES[name], random)
+                if random.random() < 0.1:
+                    image = image.mean(-1, keepdims=True).astype("uint8")
+                (target / f"{name}_{number:03}.jpeg").write_bytes(tf.io.encode_jpeg(image, quality=90).numpy())
+    return folder
+
+
+def _drawing(shape, random):
+    height, width = random.integers((120, 160), (181, 241))
+    y, x = np.mgrid[:height, :width]
+    radius = random.uniform(0.28, 0.45) * height
+    top, left = (random.uniform(radius, side - radius) for side in (height, width))
+    turn = random.uniform(-0.3, 0.3)
+    v, u = (y - top) / radius, (x - left) / radius
+    u, v = np.cos(turn) * u - np.sin(turn) * v, np.sin(turn) * u + np.cos(turn) * v
+    inside = (np.maximum(abs(u), abs(v)) < 1) & shape(u, v)
+    # Half of the drawings have the colours of figure and ground exchanged, or their share of the area gave them away.
+    figure, ground = random.uniform(30, 225, (2, 3))
+    while abs(figure.mean() - ground.mean()) < 40:
+        figure, ground = random.uniform(30, 225, (2, 3))
+    slope = random.uniform(-30, 30, (2, 3))
+    image = np.where(inside[..., None], figure, ground) + slope[0] * (y / height - 0.5)[..., None]
+    image = image + slope[1] * (x / width - 0.5)[..., None] + random.normal(0, 12, (height, width, 1))
+    return np.clip(image, 0, 255).astype("uint8")
