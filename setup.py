@@ -20,6 +20,7 @@ EXTRAS["test"] = [
     *EXTRAS["examples"],
     *EXTRAS["tflite"],
     "jax>=0.5",
+    "librosa>=0.10",
     "mypy>=1.13",
     "pytest>=8",
     "pytest-xdist>=3.6",

@@ -28,6 +28,7 @@ import tensorflow as tf
 from timing import Claim, Ratio, machine, print_table
 
 from pinets_tf.data import imagenet
+from pinets_tf.data.encoded_images import Files
 
 SIZE = 224
 CLAIM = Claim(">=", 0.90)
@@ -52,7 +53,7 @@ def draw(folder, count):
 
 def photographs(paths):
     # Split and classes do not matter here.
-    source = imagenet._Files(np.zeros(len(paths), int), paths=[str(path) for path in paths])
+    source = Files(np.zeros(len(paths), int), paths=[str(path) for path in paths])
     return imagenet.Photographs(("any",), source, source)
 
 

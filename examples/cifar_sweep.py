@@ -80,7 +80,8 @@ def settings_of_the_runs(arguments):
 
 def replace(path, write):
     """Lets `write` make a file that is either the old one or the new one, whenever it is read."""
-    partial = path.with_name(path.name + ".partial")
+    # Several sweeps of different seeds may work in one folder.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     write(partial)
     os.replace(partial, path)
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from pinets_tf import training
-from pinets_tf.data import imagenet
+from pinets_tf.data import drawn_shapes, imagenet
 from pinets_tf.models import resnet
 
 # As Goyal et al. do, whose warm-up the paper takes, and the release of the authors: each block starts at the identity.
@@ -99,7 +99,7 @@ def load():
     folder = FLAGS.dataset
     if folder == SAMPLE:
         folder = Path(FLAGS.workdir) / "sample"
-        imagenet.write_sample(folder)
+        drawn_shapes.write_sample(folder)
     photographs = imagenet.load(folder, FLAGS.data_dir)
     sizes = f"{photographs.train_size:,} training and {photographs.validation_size:,} validation images"
     print(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes")

@@ -5,26 +5,18 @@ import functools
 import math
 import os
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pinets_tf.data.shuffling import shuffled
+from pinets_tf.data.encoded_images import CHUNK, EPOCH, Files, Records, cached
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-# Records that are shuffled at once, files that are read in turn, and training records whose labels are looked at.
-BLOCK, OPEN_FILES, LABELS_READ = 2048, 16, 10_000
-# A chunk of random numbers is drawn at once; its size is part of what a seed means.
-CHUNK = 64
+# Training records whose labels are looked at.
+LABELS_READ = 10_000
 # Windows drawn for an image.
 ATTEMPTS = 10
-# More than an epoch has images, and a file has records.
-EPOCH = FILE = 1 << 32
-# Unreadable images in a row that can be named.
-REMEMBERED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +27,8 @@ class Photographs:
     """
 
     class_names: tuple[str, ...]
-    training: "_Files | _Records"
-    validation: "_Files | _Records"
+    training: "Files | Records"
+    validation: "Files | Records"
     skipped: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
@@ -160,7 +152,7 @@ def training_batches(
                 f"A range of `{name}` must be two numbers above 0{' and at most 1' * (most == 1)}, the smaller first. "
                 f"Received: {name}={(low, high)}. Pass for example {(0.08, 1.0) if most == 1 else (0.75, 1.33)}."
             )
-    source = _cached(photographs.training, cache)
+    source = cached(photographs.training, cache)
 
     def decode(candidate, draws):
         (item, number, recent), (sides, place, mirrored) = candidate, draws
@@ -204,7 +196,7 @@ def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="
         ValueError: if `resize` is less than `size`, or `cache` makes no sense.
     """
     window = _central_window(size, resize)
-    source = _cached(photographs.validation, cache)
+    source = cached(photographs.validation, cache)
 
     def decode(item, number, recent):
         contents, label = source.read(item)
@@ -239,145 +231,6 @@ def read_image(path, *, size=224, resize=256):
             "An image is a JPEG, PNG, GIF, BMP or WebP file. "
             f"Received: {str(path)!r}, which cannot be read ({_what_is_wrong(contents)}). Save or copy it again."
         ) from error
-
-
-class _Files:
-    """Images with a number each, in files or in memory, in any order.
-
-    A source yields items with their number in the order of an epoch and the keys of the `REMEMBERED` items before,
-    the last first. `read` makes encoded bytes and a label of an item, `name` and `contents` the two of a key.
-    """
-
-    def __init__(self, labels, paths=None, encoded: Any = None, name: Callable[[int], str] | None = None):
-        self.labels, self.encoded = tf.constant(labels, tf.int32), encoded
-        # Strings of TensorFlow, which take a quarter of the memory of Python's.
-        self.paths: Any = None if paths is None else tf.constant(paths)
-        self.name = name or (lambda key: os.fsdecode(self.paths[key].numpy()))
-        self.size = len(labels)
-
-    def bytes(self) -> int:
-        return 0 if self.paths is None else sum(map(os.path.getsize, self.paths.numpy()))
-
-    def in_memory(self):
-        if self.encoded is not None:
-            return self
-        files = tf.data.Dataset.from_tensor_slices(self.paths)
-        contents = files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
-        return _Files(self.labels, encoded=contents.get_single_element(), name=self.name)
-
-    def shuffled(self, seed, epoch):
-        def order(number):
-            flat = shuffled(tf.reshape(number % self.size, [-1]), seed, epoch, self.size)
-            return tf.reshape(flat, tf.shape(number))
-
-        return self._chunks(2 * self.size, order)
-
-    def in_order(self):
-        return self._chunks(self.size, lambda number: tf.minimum(number, self.size - 1)).take(self.size)
-
-    def _chunks(self, count, order):
-        def chunk(start):
-            number = start + tf.range(CHUNK, dtype=tf.int64)
-            before = tf.maximum(number[:, None] - tf.range(1, REMEMBERED + 1, dtype=tf.int64), 0)
-            item = order(number)
-            return (item, tf.gather(self.labels, item)), number, order(before)
-
-        chunks = tf.data.Dataset.range(0, count, CHUNK)
-        return chunks.map(chunk, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-
-    def end(self):
-        last = tf.range(self.size - 1, self.size - 1 - REMEMBERED, -1, dtype=tf.int64)
-        return tf.constant([self.size], tf.int64), last[None]
-
-    def read(self, item):
-        index, label = item
-        if self.encoded is None:
-            return tf.io.read_file(tf.gather(self.paths, index)), label
-        return tf.gather(self.encoded, index), label
-
-    def contents(self, key):
-        return self.read((key, 0))[0].numpy()
-
-
-class _Records:
-    """Images in TFRecords, as `_Files`. `parse` makes encoded bytes and a label of a record."""
-
-    def __init__(self, files, counts, parse):
-        self.files, self.paths, self.counts, self.parse = tuple(files), tf.constant(files), tuple(counts), parse
-        self.size = sum(counts)
-
-    def bytes(self):
-        return sum(map(os.path.getsize, self.files))
-
-    def in_memory(self):
-        def read(item, number, recent):
-            return *self.read(item), recent[0]
-
-        end = self.end()[1][0, :1]
-        records = self.in_order().map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
-        encoded, labels, before = records.get_single_element()
-        keys = tf.concat([before[1:], end], 0)
-        return _Files(labels, encoded=encoded, name=lambda number: self.name(int(keys[number])))
-
-    def shuffled(self, seed, epoch):
-        count = len(self.files)
-        files = shuffled(tf.range(count, dtype=tf.int64), seed, epoch, count)
-        records = tf.data.Dataset.from_tensor_slices(files).interleave(
-            self._file, OPEN_FILES, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-
-        # Not `Dataset.shuffle`, which takes no tensor as seed and mixes in TensorFlow's global one.
-        def mix(number, block):
-            seeds = tf.stack([tf.cast(seed, tf.int64), epoch * EPOCH + number])
-            order = tf.random.experimental.stateless_shuffle(tf.range(tf.size(block[1])), seeds)
-            return tf.nest.map_structure(lambda values: tf.gather(values, order), block)
-
-        blocks = records.batch(BLOCK).enumerate().map(mix).prefetch(1)
-        return self._numbered(blocks.unbatch().repeat(2))
-
-    def in_order(self):
-        return self._numbered(tf.data.Dataset.range(len(self.files)).flat_map(self._file))
-
-    def _file(self, file):
-        keys = tf.data.Dataset.range(file * FILE, (file + 1) * FILE)
-        return tf.data.Dataset.zip(tf.data.TFRecordDataset(self.paths[file]), keys)
-
-    def _numbered(self, records):
-        def remember(recent, numbered):
-            number, (record, key) = numbered
-            return tf.concat([key[None], recent[:-1]], 0), (record, number, recent)
-
-        return records.enumerate().scan(tf.zeros(REMEMBERED, tf.int64), remember)
-
-    def end(self):
-        keys = [file * FILE + record for file, count in enumerate(self.counts) for record in range(count)]
-        return tf.constant([self.size], tf.int64), tf.constant([keys[::-1]], tf.int64)[:, :REMEMBERED]
-
-    def read(self, item):
-        return self.parse(item)
-
-    def name(self, key):
-        return f"{self.files[key // FILE]}, record {key % FILE}"
-
-    def contents(self, key):
-        record = tf.data.TFRecordDataset(self.files[key // FILE]).skip(key % FILE).take(1)
-        return self.parse(record.get_single_element())[0].numpy()
-
-
-def _cached(source, cache):
-    if cache not in ("auto", True, False):
-        raise ValueError(f"`cache` must be 'auto', True or False. Received: cache={cache!r}. Pass one of them.")
-    if cache == "auto":
-        cache = source.bytes() <= _memory_bytes() / 4
-    return source.in_memory() if cache else source
-
-
-def _memory_bytes():
-    """Returns the memory of the machine, or of the container if that is less."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else ""
-    return min(size, int(text)) if text.isdigit() else size
 
 
 def random_windows(shapes, epoch, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), seed=0):
@@ -553,10 +406,10 @@ def _load_folder(folder):
             f"Received: {folder} with {', '.join(differ[:5])}{' ...' * (len(differ) > 5)} in one of them only "
             f"({len(names)} and {len(classes[validation])} classes). Add or remove these folders."
         )
-    sources: list[_Files] = []
+    sources: list[Files] = []
     for part in classes.values():
         labels = np.repeat(np.arange(len(names)), [len(part[name]) for name in names])
-        sources.append(_Files(labels, paths=[path for name in names for path in part[name]]))
+        sources.append(Files(labels, paths=[path for name in names for path in part[name]]))
     training, held_out = sources
     return Photographs(tuple(names), training, held_out)
 
@@ -627,7 +480,7 @@ def _load_records(folder):
         )
         return features["image/encoded"], tf.cast(features["image/class/label"], tf.int32) - first
 
-    training, validation = (_Records(files, [_count_records(file) for file in files], parse) for files in splits)
+    training, validation = (Records(files, [_count_records(file) for file in files], parse) for files in splits)
     return Photographs(names, training, validation)
 
 
@@ -725,65 +578,7 @@ def _load_tfds(name, data_dir):
         return example["image"], tf.cast(example["label"], tf.int32)
 
     training, held_out = (
-        _Records([str(path) for path in splits[split].filepaths], splits[split].shard_lengths, parse)
+        Records([str(path) for path in splits[split].filepaths], splits[split].shard_lengths, parse)
         for split in ("train", validation)
     )
     return Photographs(tuple(label.names), training, held_out)
-
-
-# The shapes of the sample as conditions on coordinates u, v of about -1 to 1 around the centre.
-SHAPES: dict[str, Callable] = {
-    "checks": lambda u, v: (np.floor(3 * u) + np.floor(3 * v)) % 2 == 0,
-    "cross": lambda u, v: np.minimum(abs(u), abs(v)) < 0.3,
-    "disc": lambda u, v: u**2 + v**2 < 1,
-    "frame": lambda u, v: np.maximum(abs(u), abs(v)) > 0.6,
-    "ring": lambda u, v: abs(np.hypot(u, v) - 0.75) < 0.25,
-    "square": lambda u, v: np.maximum(abs(u), abs(v)) < 0.9,
-    "stripes": lambda u, v: np.floor(4 * u) % 2 == 0,
-    "triangle": lambda u, v: abs(u) < (v + 1) / 2,
-}
-
-
-def write_sample(folder, *, train=60, validation=15, seed=0):
-    """Writes drawings of eight shapes as `train/SHAPE/*.jpeg` and `val/SHAPE/*.jpeg`, and returns the folder.
-
-    Colours, place, size, a turn of up to a fifth of a right angle, background and noise are random, and one image in
-    ten is grey. Nothing but the shape tells the classes apart.
-
-    Args:
-        folder: where to write; it is made if it does not exist.
-        train: training images of a class.
-        validation: validation images of a class.
-        seed: an integer; the same one writes the same files.
-    """
-    folder = Path(folder)
-    for part, (split, count) in enumerate((("train", train), ("val", validation))):
-        for label, name in enumerate(SHAPES):
-            target = folder / split / name
-            target.mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                random = np.random.default_rng((seed, part, label, number))
-                image = _drawing(SHAPES[name], random)
-                if random.random() < 0.1:
-                    image = image.mean(-1, keepdims=True).astype("uint8")
-                (target / f"{name}_{number:03}.jpeg").write_bytes(tf.io.encode_jpeg(image, quality=90).numpy())
-    return folder
-
-
-def _drawing(shape, random):
-    height, width = random.integers((120, 160), (181, 241))
-    y, x = np.mgrid[:height, :width]
-    radius = random.uniform(0.28, 0.45) * height
-    top, left = (random.uniform(radius, side - radius) for side in (height, width))
-    turn = random.uniform(-0.3, 0.3)
-    v, u = (y - top) / radius, (x - left) / radius
-    u, v = np.cos(turn) * u - np.sin(turn) * v, np.sin(turn) * u + np.cos(turn) * v
-    inside = (np.maximum(abs(u), abs(v)) < 1) & shape(u, v)
-    # Half of the drawings have the colours of figure and ground exchanged, or their share of the area gave them away.
-    figure, ground = random.uniform(30, 225, (2, 3))
-    while abs(figure.mean() - ground.mean()) < 40:
-        figure, ground = random.uniform(30, 225, (2, 3))
-    slope = random.uniform(-30, 30, (2, 3))
-    image = np.where(inside[..., None], figure, ground) + slope[0] * (y / height - 0.5)[..., None]
-    image = image + slope[1] * (x / width - 0.5)[..., None] + random.normal(0, 12, (height, width, 1))
-    return np.clip(image, 0, 255).astype("uint8")

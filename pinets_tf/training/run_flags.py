@@ -124,8 +124,7 @@ def numbers(name, kind=int):
     try:
         return tuple(kind(value) for value in flags.FLAGS[name].value)
     except ValueError as error:
-        given, usual = (",".join(values or ()) for values in (flags.FLAGS[name].value, flags.FLAGS[name].default))
         raise ValueError(
-            f"--{name} lists numbers with commas between them. Received: --{name}={given}. "
-            f"Pass for example --{name}={usual}."
+            f"--{name} lists numbers with commas between them. Received: --{name}={','.join(flags.FLAGS[name].value)}. "
+            f"Pass for example --{name}={flags.FLAGS[name].default_as_str.strip(chr(39))}."
         ) from error

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from pinets_tf.data import imagenet
+from pinets_tf.data import drawn_shapes, encoded_images, imagenet
 
 # 12x8 pixels of one colour, about (51, 208, 180) in RGB.
 CMYK = base64.b64decode(
@@ -458,12 +458,12 @@ def test_read_image_says_what_is_wrong(tmp_path):
 
 
 def test_cache_is_decided_by_the_memory(tmp_path, monkeypatch):
-    assert imagenet._memory_bytes() > 2**20
+    assert encoded_images._memory_bytes() > 2**20
     source = imagenet.load(folder_of(tmp_path)).training
     for share, cached in ((4, True), (3.9, False)):
-        monkeypatch.setattr(imagenet, "_memory_bytes", lambda share=share: source.bytes() * share)
-        assert (imagenet._cached(source, "auto").encoded is not None) == cached
-    assert imagenet._cached(source, True).encoded is not None and imagenet._cached(source, False) is source
+        monkeypatch.setattr(encoded_images, "_memory_bytes", lambda share=share: source.bytes() * share)
+        assert (encoded_images.cached(source, "auto").encoded is not None) == cached
+    assert encoded_images.cached(source, True).encoded is not None and encoded_images.cached(source, False) is source
 
 
 class Photos(tfds.core.GeneratorBasedBuilder):
@@ -529,9 +529,9 @@ def test_missing_extra(monkeypatch):
 
 
 def test_sample(tmp_path):
-    data = imagenet.load(imagenet.write_sample(tmp_path / "one", train=6, validation=2))
+    data = imagenet.load(drawn_shapes.write_sample(tmp_path / "one", train=6, validation=2))
     assert data.classes == 8 and (data.train_size, data.validation_size) == (48, 16)
-    imagenet.write_sample(tmp_path / "two", train=6, validation=2)
+    drawn_shapes.write_sample(tmp_path / "two", train=6, validation=2)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.jpeg"))
     assert len(files) == 64
     contents = [(tmp_path / "one" / path).read_bytes() for path in files]
@@ -542,7 +542,7 @@ def test_sample(tmp_path):
 
 
 def test_sample_is_not_told_apart_by_its_mean_colour(tmp_path):
-    data = imagenet.load(imagenet.write_sample(tmp_path, train=40, validation=20))
+    data = imagenet.load(drawn_shapes.write_sample(tmp_path, train=40, validation=20))
     means = {}
     for split, source in (("train", data.training), ("val", data.validation)):
         images = [tf.io.decode_jpeg(tf.io.read_file(path), channels=3) for path in source.paths]

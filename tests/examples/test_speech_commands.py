@@ -1,0 +1,108 @@
+"""The speech trainer from WAV files to a served label."""
+
+import json
+import wave
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import pinets_tf  # noqa: F401  registers the layers of the saved model
+from tests.commands import run
+
+TINY = ["--width=2", "--batch_size=8", "--epochs=1", "--xla=off"]
+SCRIPT = "examples/speech_commands.py"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of both networks on the sample, and what it printed."""
+    folder = tmp_path_factory.mktemp("speech") / "run"
+    return folder, run(SCRIPT, "--data=sample", f"--workdir={folder}", *TINY).stdout
+
+
+def test_trains_both_and_prints_table_3(trained):
+    folder, printed = trained
+    results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [result["network"] for result in results] == ["resnet34", "prodpoly"]
+    assert "256 training, 32 validation and 32 test clips, 8 words" in printed and "clips/s" in printed
+    table = printed[printed.index("Table 3") :].splitlines()
+    assert [line.split()[0] for line in table[2:]] == ["resnet34", "prodpoly"]
+    assert table[2].endswith("21.3  0.951 ± 0.002") and table[3].endswith("13.2  0.951 ± 0.002")
+    for name in ("resnet34", "prodpoly"):
+        files = {path.name for path in (folder / name / "seed-0").iterdir()}
+        assert {"model.keras", "labels.txt", "report.txt", "confusion.png", "curves.png", "history.csv"} <= files
+
+
+def test_again_tested_and_asked(trained, tmp_path):
+    folder, printed = trained
+    first = next(json.loads(line) for line in printed.splitlines() if line.startswith("{"))
+    options = ["--data=sample", f"--workdir={folder}", "--networks=resnet34"]
+    again = run(SCRIPT, *options, *TINY).stdout
+    assert "going on after epoch 1 of 1" in again
+    tested = run(SCRIPT, *options, "--eval_only").stdout
+    for text in (again, tested):
+        result = next(json.loads(line) for line in text.splitlines() if line.startswith("{"))
+        assert (result["accuracy"], result["loss"], result["parameters"]) == (
+            first["accuracy"],
+            first["loss"],
+            first["parameters"],
+        )
+    word = next((folder / "sample" / "ai").glob("*.wav"))
+    answers = run(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
+    assert answers[0] == f"{word}, by {folder / 'resnet34' / 'seed-0'}:" and len(answers) == 12
+    assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(word.read_bytes()[:100])
+    refused = run(SCRIPT, f"--workdir={folder}", f"--predict={broken}", check=False)
+    assert refused.returncode == 1 and "error: A clip is a 16-bit PCM WAV file" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_is_served_from_waveforms(trained, tmp_path):
+    folder, _ = trained
+    model = folder / "prodpoly" / "seed-0" / "model.keras"
+    saved = run("export/saved_model.py", model, "--output", tmp_path, cwd=tmp_path).stdout.strip()
+    signature = tf.saved_model.load(saved).signatures["serving_default"]
+    (spec,) = signature.structured_input_signature[1].values()
+    assert spec.shape.as_list() == [None, 16_000]
+    waveforms = np.random.default_rng(0).uniform(-1, 1, (2, 16_000)).astype("float32")
+    (answer,) = signature(**{spec.name: tf.constant(waveforms)}).values()
+    np.testing.assert_allclose(answer, keras.models.load_model(model)(waveforms), rtol=1e-3, atol=1e-4)
+    run("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", cwd=tmp_path)
+
+
+def test_a_folder_with_broken_files(tmp_path):
+    for word in ("no", "yes"):
+        (tmp_path / "clips" / word).mkdir(parents=True)
+        for speaker in range(12):
+            samples = np.random.default_rng(speaker).integers(-9000, 9000, 8000 + 1000 * speaker).astype("<i2")
+            with wave.open(str(tmp_path / "clips" / word / f"{speaker}_nohash_0.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(16_000 if speaker else 8000)
+                file.writeframes(samples.tobytes())
+    (tmp_path / "clips" / "no" / "text.wav").write_text("no sound")
+    for file, speaker in (("validation_list.txt", 1), ("testing_list.txt", 2)):
+        (tmp_path / "clips" / file).write_text(f"no/{speaker}_nohash_0.wav\nyes/{speaker}_nohash_0.wav\n")
+    options = [f"--dataset={tmp_path / 'clips'}", f"--workdir={tmp_path / 'run'}", "--networks=prodpoly", *TINY]
+    done = run(SCRIPT, *options, "--batch_size=4", "--noise_volume=0").stdout
+    assert "left out: 3 files" in done and "  no/text.wav " in done and "  no/0_nohash_0.wav " in done
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--dataset=none"], "A dataset is a folder of WORD/*.wav that exists"),
+        (["--dataset=sample", "--batch_size=5000"], "batch_size=5000 for 256 training clips"),
+        (["--networks=resnet34,vgg"], "lists some of resnet34, prodpoly"),
+        (["--predict=a.wav"], "A trained network is a folder with model.keras and labels.txt"),
+        (["--dataset=sample", "--milestones=1;2"], "--milestones lists numbers with commas"),
+    ],
+)
+def test_bad_input(options, words, tmp_path):
+    done = run(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    assert done.returncode != 0 and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "resnet34").exists()
