@@ -1,6 +1,7 @@
 """Flags that every trainer has, and what follows from them: configuration, optimizer."""
 
 import sys
+from typing import Any
 
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.replica_model import XLA_CHOICES
@@ -121,10 +122,11 @@ def numbers(name, kind=int):
     """
     from absl import flags
 
+    flag: Any = flags.FLAGS[name]
     try:
-        return tuple(kind(value) for value in flags.FLAGS[name].value)
+        return tuple(kind(value) for value in flag.value)
     except ValueError as error:
         raise ValueError(
-            f"--{name} lists numbers with commas between them. Received: --{name}={','.join(flags.FLAGS[name].value)}. "
-            f"Pass for example --{name}={flags.FLAGS[name].default_as_str.strip(chr(39))}."
+            f"--{name} lists numbers with commas between them. Received: --{name}={','.join(flag.value)}. "
+            f"Pass for example --{name}={','.join(flag.default)}."
         ) from error
