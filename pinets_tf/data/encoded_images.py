@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pinets_tf.data.shuffling import shuffled
+from pinets_tf.data.epochs import shuffled
 
 # Records that are shuffled at once, and files that are read in turn.
 BLOCK, OPEN_FILES = 2048, 16

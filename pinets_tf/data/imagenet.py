@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.encoded_images import CHUNK, EPOCH, Files, Records, cached
+from pinets_tf.data.epochs import full_batches
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # Training records whose labels are looked at.
@@ -89,14 +90,7 @@ def load(dataset, data_dir=None):
 
 def steps_per_epoch(photographs, batch_size):
     """Returns how many full batches an epoch of `training_batches` has."""
-    steps = photographs.train_size // batch_size
-    if steps < 1:
-        raise ValueError(
-            "An epoch needs at least one full batch. "
-            f"Received: batch_size={batch_size} for {photographs.train_size} training images. "
-            "Pass a smaller batch size."
-        )
-    return steps
+    return full_batches(photographs.train_size, batch_size, "images")
 
 
 def training_batches(

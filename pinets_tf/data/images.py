@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pinets_tf.data.shuffling import shuffled
+from pinets_tf.data.epochs import full_batches, shuffled
 
 SAMPLE = "sample"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -113,13 +113,7 @@ def training_batches(images, batch_size, *, epochs, first_epoch=0, crop_padding=
 
 def steps_per_epoch(images, batch_size):
     """Returns how many full batches an epoch of `training_batches` has."""
-    steps = len(images.x_train) // batch_size
-    if steps < 1:
-        raise ValueError(
-            "An epoch needs at least one full batch. "
-            f"Received: batch_size={batch_size} for {len(images.x_train)} training images. Pass a smaller batch size."
-        )
-    return steps
+    return full_batches(len(images.x_train), batch_size, "images")
 
 
 def test_batches(images, batch_size):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pinets_tf.data.shuffling import shuffled
+from pinets_tf.data.epochs import full_batches, shuffled
 
 SPEECH_COMMANDS = "speech_commands"
 NOISE_FOLDER = "_background_noise_"
@@ -154,13 +154,7 @@ def training_batches(
 
 def steps_per_epoch(clips, batch_size):
     """Returns how many full batches an epoch of `training_batches` has."""
-    steps = len(clips.train) // batch_size
-    if steps < 1:
-        raise ValueError(
-            "An epoch needs at least one full batch. "
-            f"Received: batch_size={batch_size} for {len(clips.train)} training clips. Pass a smaller batch size."
-        )
-    return steps
+    return full_batches(len(clips.train), batch_size, "clips")
 
 
 def validation_batches(clips, batch_size):

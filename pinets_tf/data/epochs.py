@@ -1,4 +1,4 @@
-"""An order that is known without being kept: which sample comes where in an epoch."""
+"""How many batches an epoch has, and which sample comes where in it: an order that is known without being kept."""
 
 import tensorflow as tf
 
@@ -17,3 +17,22 @@ def shuffled(position, seed, epoch, count):
     epoch = tf.broadcast_to(tf.cast(epoch, tf.int64), tf.shape(position))
     seeds = tf.stack([tf.fill(tf.shape(position), tf.constant(seed, tf.int64)), epoch, tf.zeros_like(epoch)], axis=-1)
     return tf.raw_ops.RandomIndexShuffle(index=position, seed=seeds, max_index=tf.cast(count - 1, tf.int64), rounds=16)
+
+
+def full_batches(count, batch_size, unit):
+    """Returns how many full batches `count` training samples make.
+
+    Args:
+        count: the number of samples.
+        batch_size: samples in a batch.
+        unit: what they are, in the plural.
+
+    Raises:
+        ValueError: if there is not one.
+    """
+    if count // batch_size < 1:
+        raise ValueError(
+            "An epoch needs at least one full batch. "
+            f"Received: batch_size={batch_size} for {count} training {unit}. Pass a smaller batch size."
+        )
+    return count // batch_size
