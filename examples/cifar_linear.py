@@ -73,7 +73,7 @@ def lessons(data):
         lambda epoch: images.training_batches(
             data, FLAGS.batch_size, epochs=FLAGS.epochs, first_epoch=epoch, **options
         ),
-        images.steps_per_epoch(data, FLAGS.batch_size),
+        lambda: images.steps_per_epoch(data, FLAGS.batch_size),
         FLAGS.batch_size,
         validation=test,
         test=test,

@@ -112,7 +112,7 @@ def lessons(photographs):
     validation = imagenet.validation_batches(photographs, FLAGS.batch_size, size=FLAGS.size, resize=FLAGS.resize)
     return training.Lessons(
         lambda epoch: imagenet.training_batches(photographs, FLAGS.batch_size, first_epoch=epoch, **options),
-        imagenet.steps_per_epoch(photographs, FLAGS.batch_size),
+        lambda: imagenet.steps_per_epoch(photographs, FLAGS.batch_size),
         FLAGS.batch_size,
         validation=validation,
         test=validation,

@@ -84,7 +84,7 @@ def lessons(clips):
         lambda epoch: speech.training_batches(
             clips, FLAGS.batch_size, epochs=FLAGS.epochs, first_epoch=epoch, **options
         ),
-        speech.steps_per_epoch(clips, FLAGS.batch_size),
+        lambda: speech.steps_per_epoch(clips, FLAGS.batch_size),
         FLAGS.batch_size,
         validation=speech.validation_batches(clips, FLAGS.batch_size),
         test=speech.test_batches(clips, FLAGS.batch_size),

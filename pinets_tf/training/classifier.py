@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 import time
 import warnings
@@ -31,7 +32,7 @@ class Lessons:
 
     Args:
         training: a function from the number of finished epochs to a dataset of all batches that follow.
-        steps: batches in an epoch.
+        steps: a function that returns how many batches an epoch of training has, or says why it has none.
         batch_size: samples in a batch, over all replicas.
         validation: a dataset of batches, looked at after every epoch.
         test: a dataset of batches for the report at the end; may be the same.
@@ -40,7 +41,7 @@ class Lessons:
     """
 
     training: Callable[[int], tf.data.Dataset]
-    steps: int
+    steps: Callable[[], int]
     batch_size: int
     validation: tf.data.Dataset
     test: tf.data.Dataset
@@ -71,8 +72,8 @@ def run_classifier(workdir, lessons, build, *, title, remedy, facts):
     with exit_on_bad_input(), strategy.scope():
         material = lessons()
         network = load_classifier(workdir)[0] if FLAGS.eval_only else build(material)
-        optimizer = recipe_optimizer(network, material.steps)
         if not FLAGS.eval_only:
+            optimizer = recipe_optimizer(network, material.steps())
             open_workdir(workdir, {**configuration(), **facts}, may_differ=MAY_DIFFER)
     print(f"{title}: {network.count_params():,} parameters, {describe(strategy, FLAGS.precision)}")
     with strategy.scope():
@@ -123,7 +124,8 @@ def fit_classifier(
     if len(lessons.class_names) > 5:
         metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5"))
     model.compile(optimizer, loss=crossentropy(label_smoothing), metrics=metrics)
-    checkpoints = Checkpoints(workdir, lessons.steps)
+    steps = lessons.steps()
+    checkpoints = Checkpoints(workdir, steps)
     first_epoch = checkpoints.restore(model)
     batches = lessons.training(first_epoch)
     if first_epoch < epochs:
@@ -140,11 +142,11 @@ def fit_classifier(
             validation_data=lessons.validation,
             initial_epoch=first_epoch,
             epochs=epochs,
-            steps_per_epoch=lessons.steps,
+            steps_per_epoch=steps,
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 0,
             callbacks=[
-                Progress(epochs, lessons.steps, lessons.batch_size, lessons.unit),
+                Progress(epochs, steps, lessons.batch_size, lessons.unit),
                 checkpoints,
                 keras.callbacks.TerminateOnNaN(raise_error=True),
                 keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
@@ -170,6 +172,8 @@ def evaluate_classifier(network, lessons, workdir):
     scores, labels = np.concatenate(scores), np.concatenate(labels)
     print(write_report(labels, scores, lessons.class_names, workdir))
     loss = ops.mean(keras.losses.sparse_categorical_crossentropy(labels, scores, from_logits=True))
+    # An overflow on the way, as a polynomial may have on a single sample, names no class.
+    scores = np.where(np.isnan(scores), -np.inf, scores)
     result = {"accuracy": round(float(np.mean(scores.argmax(-1) == labels)), 4), "loss": round(float(loss), 4)}
     if scores.shape[1] > 5:
         five = np.argsort(-scores, axis=-1, kind="stable")[:, :5]
@@ -234,6 +238,8 @@ def _finish(workdir, result):
     file = Path(workdir) / RESULT
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     result = {**before, **result, "workdir": str(workdir)}
+    # JSON has no word for a number that is none.
+    result = {key: None if value != value or value in (math.inf, -math.inf) else value for key, value in result.items()}
     write_atomically(file, json.dumps(result) + "\n")
     print(json.dumps(result))
     return result

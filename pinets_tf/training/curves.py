@@ -34,8 +34,8 @@ def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None
                 values = [float(row[key]) for row in rows]
                 values = [100 * (1 - value) for value in values] if errors else values
                 axes.plot(epochs, values, line, label=label, **style)
-        error = f"{'top-1' if column == 'accuracy' else column.replace('_', '-')} error, percent"
-        axes.set(xlabel="epoch", ylabel=error if errors else column)
+        share = f"{'top-1' if column == 'accuracy' else column.replace('_', '-')} error, percent"
+        axes.set(xlabel="epoch", ylabel=share if errors else column)
         axes.grid(alpha=0.3)
     axes.legend(title="solid: test, dotted: training")
     figure.suptitle(title)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pinets_tf.data import images
@@ -177,3 +178,24 @@ def test_missing_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match=r"'cifar10'.*not installed.*pip install 'pinets_tf\[data\]'"):
         images.load("cifar10")
+
+
+def test_reads_a_picture_in_the_shape_of_the_network(tmp_path):
+    picture = np.zeros((20, 40, 3), "uint8")
+    picture[:, 20:] = (250, 100, 0)
+    (tmp_path / "picture.jpeg").write_bytes(tf.io.encode_jpeg(picture, quality=100).numpy())
+    coloured = images.read_image(tmp_path / "picture.jpeg", (10, 10, 3)).numpy()
+    assert coloured.shape == (10, 10, 3) and coloured.dtype == np.float32
+    np.testing.assert_allclose(coloured[5, 8], (250, 100, 0), atol=4)
+    grey = images.read_image(tmp_path / "picture.jpeg", (10, 10, 1)).numpy()
+    assert grey.shape == (10, 10, 1) and grey[5, 8, 0] == pytest.approx(0.299 * 250 + 0.587 * 100, abs=4)
+
+
+@pytest.mark.parametrize("contents", [None, b"", b"no picture"])
+def test_errors_of_a_picture(tmp_path, contents):
+    if contents is not None:
+        (tmp_path / "picture.png").write_bytes(contents)
+    with pytest.raises(
+        ValueError, match=r"A picture is a JPEG, PNG.*Received: .*picture\.png, which cannot be read \("
+    ):
+        images.read_image(tmp_path / "picture.png", (8, 8, 3))

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import pinets_tf  # noqa: F401  registers the layers of the saved model
 from tests.commands import run
@@ -34,12 +35,24 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     again = run(*command)
     assert "going on after epoch 2 of 2" in again.stdout
     assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
+    tested = run("examples/cifar_linear.py", f"--data={dataset}", f"--workdir={tmp_path / 'run'}", "--eval_only")
+    evaluated = json.loads(tested.stdout.splitlines()[-1])
+    assert [evaluated[key] for key in ("accuracy", "loss", "order")] == [
+        result[key] for key in ("accuracy", "loss", "order")
+    ]
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(tf.io.encode_png(np.full((20, 30, 3), 90, "uint8")).numpy())
+    answers = run("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", f"--predict={picture}").stdout
+    assert answers.splitlines()[0] == f"{picture}, by {tmp_path / 'run'}:"
+    assert sorted(line.split()[1] for line in answers.splitlines()[1:]) == ["0", "1", "2"]
     other = run(*command, "--order=3", check=False)
     assert other.returncode != 0 and "order: 2 there, 3 now" in other.stderr
 
 
 def test_mixed_precision_with_xla(dataset, tmp_path):
     options = [*TINY[:-1], "--xla=on", "--precision=mixed_float16", "--order=3", "--activation=relu"]
+    options += ["--product_convolution", "--factor_convolution=every", "--initializer=r_polynets"]
+    options += ["--label_smoothing=0.1", "--nodecay_normalization", "--warm_up_epochs=20"]
     done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path / 'run'}", *options)
     assert "XLA on (as asked)" in done.stdout and "mixed_float16" in done.stdout
 
@@ -53,6 +66,8 @@ def test_mixed_precision_with_xla(dataset, tmp_path):
         (["--workdir=/proc/none/run"], "cannot be written to"),
         (["--stage_blocks=1;1"], "Received: --stage_blocks=1;1. Pass for example --stage_blocks=2,2,2,2."),
         (["--epochs=0"], "flag --epochs=0"),
+        (["--dataset=sample", "--warm_up_epochs=60"], "The learning rate falls after the warm-up"),
+        (["--dataset=sample", "--eval_only"], "A trained network is a folder with model.keras and labels.txt"),
         (["extra"], "Settings are flags"),
     ],
 )

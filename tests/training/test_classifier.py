@@ -1,5 +1,6 @@
 """What the classifiers' trainers share: the schedule, the recipe, training, testing and answers."""
 
+import dataclasses
 import json
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from pinets_tf import training
 from pinets_tf.models import resnet
+from pinets_tf.training import classifier
 
 
 def value(x):
@@ -73,7 +75,7 @@ def lessons():
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     return training.Lessons(
         lambda epoch: batches.repeat(3 - epoch),
-        4,
+        lambda: 4,
         8,
         validation=batches,
         test=batches,
@@ -112,6 +114,21 @@ def test_trains_tests_and_answers(lessons, tmp_path, capsys):
     best = np.argsort(-probabilities)[:3]
     assert lines[0] == f"first, by {tmp_path}:"
     assert lines[1:] == [f"  {probabilities[i]:.3f}  {names[i]}" for i in best]
+
+
+def test_scores_that_are_not_numbers(lessons, tmp_path, capsys):
+    class Overflow(keras.layers.Layer):
+        def call(self, x):
+            right = keras.ops.one_hot(keras.ops.arange(8) % 7, 7)
+            return keras.ops.where(keras.ops.arange(8)[:, None] == 3, np.nan, right)
+
+    first_batch = dataclasses.replace(lessons, test=lessons.test.take(1))
+    images = keras.Input((8, 8, 1))
+    result = training.evaluate_classifier(keras.Model(images, Overflow()(images)), first_batch, tmp_path)
+    assert result["accuracy"] == 7 / 8 and np.isnan(result["loss"])
+    assert "scores that are not numbers: in 1 samples" in capsys.readouterr().out
+    written = classifier._finish(tmp_path, result)
+    assert json.loads(capsys.readouterr().out) == written and written["loss"] is None
 
 
 def test_results_of_all_runs_below_a_folder(tmp_path):
