@@ -31,8 +31,8 @@ def test_batches_of_any_size(case):
     whole = numpy(model(case.batch(5)))
     parts = [numpy(model(case.batch(5)[rows])) for rows in (slice(0, 1), slice(1, 5))]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-5)
-    # Convolutions of Keras 3.15 fail on an empty batch, and its short-time Fourier transform does on JAX.
-    transforms = case.cls is LogMelSpectrogram and keras.backend.backend() == "jax"
+    # Convolutions of Keras 3.15 fail on an empty batch, and its short-time Fourier transform does on JAX and PyTorch.
+    transforms = case.cls is LogMelSpectrogram and keras.backend.backend() != "tensorflow"
     if len(case.shape) < 3 and not transforms:
         assert numpy(model(case.batch(0))).shape == (0, *whole.shape[1:])
 
