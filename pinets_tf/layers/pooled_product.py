@@ -1,5 +1,6 @@
 """Products of a map with vectors made from its mean: factors that cost nothing for each position."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -116,7 +117,7 @@ class PooledProduct(HornerLayer):
         if self.order == 1:
             return z
         axes = self._positions(z.shape)
-        pooled, x = ops.mean(z, axis=axes), z
+        pooled, x = self._mean(z, axes), z
         for n in range(2, self.order + 1):
             factor = self.factors[n - 2](pooled)
             if self.gates[n - 2] is not None:
@@ -127,6 +128,13 @@ class PooledProduct(HornerLayer):
                 factor = ops.broadcast_to(factor, ops.shape(x))
             x = self._step(n, factor, x, carry=x)
         return x
+
+    def _mean(self, z, axes):
+        if self.compute_dtype != "float64":
+            return ops.mean(z, axis=axes)
+        # Keras 3.15 takes the mean of float64 in float32 on JAX.
+        shape = ops.shape(z)
+        return ops.sum(z, axis=axes) / ops.cast(math.prod(shape[axis] for axis in axes), "float64")
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

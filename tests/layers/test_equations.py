@@ -192,6 +192,7 @@ def test_residual_block_multiplies_with_a_factor_of_the_shortcut():
     assert_polynomial_degree(block, (5,), 3)
 
 
+@normalises_in_float64
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_pooled_product(data_format):
     layer = PooledProduct(keras.layers.Dense(3), 3, normalize="tanh", data_format=data_format, dtype="float64")
