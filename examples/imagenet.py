@@ -169,7 +169,7 @@ def main(argv):
             batch_size=16,
             learning_rate=0.32,
             milestones=["70", "85"],
-            epochs=12,
+            epochs=10,
             xla="off",
             precision="float32",
         )
