@@ -12,8 +12,8 @@ KERAS = {"keras", "numpy"}
 TENSORFLOW = {*KERAS, "tensorflow"}
 # What a module of each part may import beside the standard library; parts of ours are named with a dot.
 ALLOWED = {
-    "pinets_tf/kernels": {"keras", "tensorflow"},
-    "pinets_tf/layers": {"keras", ".kernels", ".layers"},
+    "pinets_tf/kernels": TENSORFLOW,
+    "pinets_tf/layers": {*KERAS, ".kernels", ".layers"},
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
     "pinets_tf/data": {*TENSORFLOW, "tensorflow_datasets", ".data"},

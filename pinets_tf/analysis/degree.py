@@ -5,7 +5,15 @@ import math
 
 import keras
 
-from pinets_tf.layers import NCP, PolynomialResidual, PooledProduct, ProdPoly
+from pinets_tf.layers import (
+    NCP,
+    PolynomialResidual,
+    PooledProduct,
+    ProdPoly,
+    SpiralConv,
+    VertexResample,
+    VertexStandardization,
+)
 from pinets_tf.layers.horner import HornerLayer
 
 # At inference: linear (or affine) maps of one input, and layers that pass their input on.
@@ -36,6 +44,9 @@ _LINEAR = (
     keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
     keras.layers.ZeroPadding3D,
+    SpiralConv,
+    VertexResample,
+    VertexStandardization,
 )
 _LINEAR_UP_TO_ACTIVATION = (
     keras.layers.Activation,
@@ -135,7 +146,8 @@ def _horner_degree(layer):
     if isinstance(layer, PooledProduct):
         factor = _through(layer.factor, [1])
         return functools.reduce(lambda x, _: max(scale * (factor + x), x), range(1, layer.order), 1)
-    factor = 1 if layer.operator is None else _through(layer.operator, [1])
+    operator = getattr(layer, "operator", None)
+    factor = 1 if operator is None else _through(operator, [1])
     state = factor if isinstance(layer, NCP) else 1
     x = factor
     for _ in range(1, layer.order):

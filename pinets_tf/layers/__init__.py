@@ -8,6 +8,10 @@ from pinets_tf.layers.ncp_skip import NCPSkip
 from pinets_tf.layers.polynomial_residual import PolynomialResidual
 from pinets_tf.layers.pooled_product import PooledProduct
 from pinets_tf.layers.prod_poly import ProdPoly
+from pinets_tf.layers.spiral_conv import SpiralConv
+from pinets_tf.layers.spiral_polynomial import SpiralPolynomial
+from pinets_tf.layers.vertex_resample import VertexResample
+from pinets_tf.layers.vertex_standardization import VertexStandardization
 
 __all__ = [
     "CCP",
@@ -18,4 +22,8 @@ __all__ = [
     "PolynomialResidual",
     "PooledProduct",
     "ProdPoly",
+    "SpiralConv",
+    "SpiralPolynomial",
+    "VertexResample",
+    "VertexStandardization",
 ]

@@ -16,6 +16,10 @@ from pinets_tf.layers import (
     PolynomialResidual,
     PooledProduct,
     ProdPoly,
+    SpiralConv,
+    SpiralPolynomial,
+    VertexResample,
+    VertexStandardization,
 )
 
 
@@ -27,6 +31,7 @@ class Case:
     make: Callable
     shape: tuple[int, ...]
     degree: int | None
+    has_template: bool = False
 
     def batch(self, size=3, dtype="float32", seed=0):
         return np.random.default_rng(seed).normal(size=(size, *self.shape)).astype(dtype)
@@ -61,6 +66,32 @@ def _vector(cls, order=3, **settings):
 
 def _image(cls, degree=3, **settings):
     return Case(cls, lambda **options: cls(4, 3, operator=_conv(), **settings, **options), (6, 6, 3), degree)
+
+
+# Spirals of five vertices, of which one has no neighbour; 5 stands for none.
+SPIRALS = [[0, 1, 2, 3], [1, 2, 0, 5], [2, 0, 1, 3], [3, 0, 2, 5], [4, 5, 5, 5]]
+MIDPOINTS = np.array([[1, 0, 0, 0, 0], [0.5, 0, 0.5, 0, 0], [0.2, 0.3, 0, 0, 0.5], [0, 0, 0, 0, 0]])
+
+
+def _spiral(order=2, degree=None, **settings):
+    return Case(
+        SpiralPolynomial,
+        lambda **options: SpiralPolynomial(4, SPIRALS, order, **settings, **options),
+        (5, 3),
+        order if degree is None else degree,
+        has_template=True,
+    )
+
+
+def _standardization(**settings):
+    mean, deviation = np.arange(15.0).reshape(5, 3), np.arange(15.0).reshape(5, 3) % 4
+    return Case(
+        VertexStandardization,
+        lambda **options: VertexStandardization(mean, deviation, **settings, **options),
+        (5, 3),
+        1,
+        has_template=True,
+    )
 
 
 CASES = {
@@ -120,6 +151,23 @@ CASES = {
     "PooledProduct-gate-tanh": _pooled(degree=None, normalize="tanh", normalize_at="order", gate=True),
     "PooledProduct-sequence": dataclasses.replace(_pooled(gate=True, degree=1), shape=(7, 3)),
     "ProdPoly": Case(ProdPoly, _product, (5,), 6),
+    "SpiralConv": Case(SpiralConv, lambda **options: SpiralConv(4, SPIRALS, **options), (5, 3), 1, True),
+    "SpiralConv-narrow": Case(SpiralConv, lambda **options: SpiralConv(1, SPIRALS, **options), (5, 3), 1, True),
+    "SpiralConv-keep": Case(SpiralConv, lambda **options: SpiralConv(4, SPIRALS, [3, 0], **options), (5, 3), 1, True),
+    "SpiralPolynomial": _spiral(),
+    "SpiralPolynomial-keep": _spiral(keep=[3, 0], normalize="vertex_batch"),
+    "SpiralPolynomial-order-3-keep": _spiral(3, keep=[3, 0], normalize="vertex_batch"),
+    "SpiralPolynomial-order-3-residual": _spiral(3, residual=True, normalize="vertex_batch"),
+    "SpiralPolynomial-simple": _spiral(3, variant="simple", normalize="batch", normalize_at="last"),
+    "SpiralPolynomial-simple-residual": _spiral(3, variant="simple", residual=True, gate=True, degree=1),
+    "SpiralPolynomial-instance": dataclasses.replace(_spiral(normalize="instance"), degree=None),
+    "SpiralPolynomial-order-1": _spiral(1, use_bias=False),
+    "NCP-spiral": Case(
+        NCP, lambda **options: NCP(4, 3, operator=SpiralConv(4, SPIRALS), **options), (5, 3), 3, has_template=True
+    ),
+    "VertexResample": Case(VertexResample, lambda **options: VertexResample(MIDPOINTS, **options), (5, 3), 1, True),
+    "VertexStandardization": _standardization(),
+    "VertexStandardization-invert": _standardization(invert=True),
 }
 
 every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
@@ -146,5 +194,7 @@ def randomise(layer):
     """Gives every weight a random value, so that no test passes because something starts at zero or one."""
     rng = np.random.default_rng(1)
     for weight in layer.weights:
+        if "int" in weight.dtype:
+            continue
         value = rng.uniform(0.5, 1.5, weight.shape) if "variance" in weight.path else rng.normal(size=weight.shape) / 2
         weight.assign(value)

@@ -19,7 +19,9 @@ def test_policy_reaches_every_layer(case, policy):
     for inner in computing_layers(layer):
         assert (inner.compute_dtype, inner.variable_dtype) == (expected.compute_dtype, expected.variable_dtype), inner
     for weight in layer.weights:
-        assert keras.backend.standardize_dtype(weight.dtype) in (expected.variable_dtype, "uint32"), weight.path
+        assert keras.backend.standardize_dtype(weight.dtype) in (expected.variable_dtype, "uint32", "int64", "int32"), (
+            weight.path
+        )
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

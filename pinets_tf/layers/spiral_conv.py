@@ -1,0 +1,168 @@
+"""Spiral convolutions: one matrix for each position of the spiral around a vertex."""
+
+import keras
+from keras import ops
+
+from pinets_tf.kernels import neighbor_maps
+from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.template_layer import TemplateLayer
+
+
+def gather_neighbors(x, table):
+    """Returns the features (batch, vertices, length, channels) of the neighbours in `table`, zeros for none."""
+    return neighbor_maps.take(ops.pad(x, ((0, 0), (0, 1), (0, 0))), table, 1)
+
+
+def spiral_maps(x, table, values, kernels):
+    """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel (length, channels, filters).
+
+    Args:
+        x: features (batch, vertices, channels).
+        table: indices (rows, length).
+        values: their values as a NumPy array, or `None` where they are not known.
+        kernels: kernels of one size.
+    """
+    rows, length = table.shape
+    _, channels, filters = kernels[0].shape
+    if 2 * filters <= channels:
+        joined = _map_first(x, table, kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1))
+        return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
+
+    def gather(x):
+        return ops.reshape(gather_neighbors(x, table), (-1, rows, length * channels))
+
+    if values is not None and neighbor_maps.fuses():
+        return neighbor_maps.maps(x, values, kernels, gather)
+    gathered = ops.reshape(gather(x), (-1, length * channels))
+    products = [ops.matmul(gathered, ops.reshape(kernel, (length * channels, filters))) for kernel in kernels]
+    return [ops.reshape(product, (-1, rows, filters)) for product in products]
+
+
+def _map_first(x, table, kernel):
+    """Maps every vertex to what it gives to each position of a spiral, and gathers that, which is narrower."""
+    (rows, length), (_, channels, filters), vertices = table.shape, kernel.shape, x.shape[1]
+    x = ops.reshape(ops.transpose(x, (1, 0, 2)), (-1, channels))
+    mapped = ops.matmul(x, ops.reshape(ops.transpose(kernel, (1, 0, 2)), (channels, length * filters)))
+    # Rows that lie together: for each vertex and position, the whole batch.
+    mapped = ops.reshape(mapped, (vertices, -1, length, filters))
+    mapped = ops.reshape(ops.transpose(mapped, (0, 2, 1, 3)), (vertices * length, -1))
+    mapped = ops.pad(mapped, ((0, length), (0, 0)))
+    places = ops.add(ops.multiply(table, length), ops.arange(length, dtype=table.dtype))
+    summed = ops.sum(neighbor_maps.take(mapped, places, 0), axis=1)
+    return ops.transpose(ops.reshape(summed, (rows, -1, filters)), (1, 0, 2))
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class SpiralConv(TemplateLayer):
+    """A convolution over the vertices of a mesh, along a spiral around each of them (Sec. 5.3; Bouritsas et al.).
+
+        y_v = sum_j W_j^T x_(s(v, j)) + b,    j = 1, ..., L
+
+    s(v, 1) = v, and s(v, 2), s(v, 3), ... are its neighbours counter-clockwise, ring by ring. A position that is not
+    filled is a vertex whose features are zero.
+
+    Float16: sums of L times the channels are accumulated by the matrix product of the backend.
+
+    Args:
+        filters: the number of outputs of each vertex.
+        spirals: s, integers (vertices, L); the number of vertices stands for an empty position.
+            `pinets_tf.mesh.spirals` makes them. They are stored with the weights, not in the config.
+        keep: the vertices whose outputs are wanted, such as those of the next level, or `None` for all. The others are
+            not computed.
+        use_bias: whether there is a b.
+        kernel_initializer: initializer of W, an array (L, channels, filters).
+        bias_initializer: initializer of b.
+        kernel_regularizer, kernel_constraint: of W.
+        bias_regularizer, bias_constraint: of b.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, vertices, channels)`.
+
+    Output shape:
+        `(batch, vertices, filters)`, of the vertices in `keep` if that is given.
+
+    Raises:
+        ValueError: if `filters` is not a positive integer, if `spirals` or `keep` does not hold vertex indices, or
+            if the input has another number of vertices.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pinets_tf.layers import SpiralConv
+    >>> triangle = [[0, 1, 2, 3], [1, 2, 0, 3], [2, 0, 1, 3]]  # 3 stands for none.
+    >>> SpiralConv(filters=16, spirals=triangle)(np.ones((2, 3, 8), "float32")).shape[1:]
+    TensorShape([3, 16])
+
+    Source: Bouritsas et al., "Neural 3D Morphable Models: Spiral Convolutional Networks for 3D Shape Representation
+    Learning and Generation", ICCV 2019.
+    """
+
+    def __init__(
+        self,
+        filters,
+        spirals,
+        keep=None,
+        *,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
+        self._set_neighbors("spirals", spirals, keep)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def build(self, input_shape):
+        vertices, length = self._table_shape("spirals")
+        self._check_vertices(input_shape, vertices)
+        self._build_tables()
+        self.kernel = self.add_weight(
+            shape=(length, input_shape[-1], self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.built = True
+
+    def call(self, x):
+        (y,) = spiral_maps(x, *self._neighbors("spirals"), [self.kernel])
+        return y if self.bias is None else ops.add(y, self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self._rows("spirals"), self.filters)
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "keep": None,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+        return {**config, **super().get_config()}

@@ -1,0 +1,210 @@
+"""Polynomials of spiral convolutions (Sec. 5.3)."""
+
+import keras
+from keras import ops
+
+from pinets_tf.kernels import neighbor_maps
+from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.copying import copy_initializer
+from pinets_tf.layers.horner import NORMALIZERS, HornerLayer
+from pinets_tf.layers.spiral_conv import spiral_maps
+from pinets_tf.layers.template_layer import TemplateLayer
+
+VARIANTS = ("simple", "full")
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class SpiralPolynomial(TemplateLayer, HornerLayer):
+    """A spiral convolution raised to order N, *simple* or *full* (Sec. 5.3).
+
+        simple:  h = Sz,  x_1 = h,  x_n = normalize(h * x_{n-1}) + h
+        full:             x_1 = z,  x_n = normalize((A_n z) * (S_n x_{n-1})) + A_n z
+        y = x_N + beta,    n = 2, ..., N
+
+    `*` is the elementwise product; S, S_n and A_n are spiral convolutions without bias, as in `SpiralConv`. The simple
+    variant has the parameters of one convolution, and without normalisation is Sz + (Sz)^2 + ... + (Sz)^N + beta. The
+    full one without normalisation is an NCP (Eq. 4) with b_n = 1 and A_1 the identity. Order 1 is Sz + beta for both. A
+    residual layer adds x_{n-1} to x_n where both have the same origin: for every n in the simple variant, from the
+    third order on in the full one.
+
+    An empty position of a spiral is a vertex whose features are zero at every step.
+
+    Products of float16 overflow at 65504. Under `mixed_float16` each product is formed, normalised and added to its
+    carry in float32, then rounded; without `normalize` an x_n beyond 65504 becomes infinite.
+
+    Args:
+        filters: the number of outputs of each vertex.
+        spirals: integers (vertices, L) as in `SpiralConv`.
+        keep: the vertices whose outputs are wanted, or `None` for all, as in `SpiralConv`. The others are computed
+            where a further step of the full variant needs them, from the third order on; else statistics over
+            vertices are those of the kept ones.
+        order: N, the degree of the polynomial.
+        variant: `"full"` or `"simple"`.
+        residual: whether x_{n-1} is added to x_n.
+        normalize: `None`, `"vertex_batch"` (over the batch, for every vertex and channel), `"batch"` (for every
+            channel), `"instance"` (for every shape and channel, over its vertices), `"layer"`, `"tanh"`, or a Keras
+            layer that is copied for each order. With `None` and the two over the batch the layer is a polynomial at
+            inference, with the others it is not. The paper names "vertex-wise instance normalization"; the authors'
+            code has `"vertex_batch"`.
+        normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
+        gate: whether each product is multiplied with a learned scalar that starts at zero.
+        use_bias: whether there is a beta.
+        kernel_initializer: initializer of every convolution, an array (L, channels, filters); each gets values of its
+            own. By default, for full rings, every x_n of the full variant has the variance of the input.
+        bias_initializer: initializer of beta.
+        kernel_regularizer, kernel_constraint: of the convolutions.
+        bias_regularizer, bias_constraint: of beta.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, vertices, channels)`.
+
+    Output shape:
+        `(batch, vertices, filters)`, of the vertices in `keep` if that is given.
+
+    Raises:
+        ValueError: if `order` or `filters` is not a positive integer, if `variant` or `normalize` is not one of those
+            above, if `spirals` or `keep` does not hold vertex indices, or if the input has another number of vertices.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pinets_tf.layers import SpiralPolynomial
+    >>> triangle = [[0, 1, 2, 3], [1, 2, 0, 3], [2, 0, 1, 3]]  # 3 stands for none.
+    >>> layer = SpiralPolynomial(filters=16, spirals=triangle, order=3, normalize="vertex_batch")
+    >>> layer(np.ones((2, 3, 8), "float32")).shape[1:]
+    TensorShape([3, 16])
+
+    Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 5.3 and footnote 8. The paper
+    writes the second order; higher ones repeat the step. The initial values are ours.
+    """
+
+    def __init__(
+        self,
+        filters,
+        spirals,
+        order=2,
+        keep=None,
+        *,
+        variant="full",
+        residual=False,
+        normalize=None,
+        use_bias=True,
+        kernel_initializer=None,
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        self._per_vertex = normalize == "vertex_batch"
+        if isinstance(normalize, str):
+            one_of("normalize", normalize, ("vertex_batch", *NORMALIZERS))
+        super().__init__(order, normalize="batch" if self._per_vertex else normalize, **kwargs)
+        self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
+        self.variant = one_of("variant", variant, VARIANTS)
+        self.residual = bool(residual)
+        self._set_neighbors("spirals", spirals, keep)
+        # Where no step needs the neighbours of another.
+        self._one_look = self.variant == "simple" or self.order <= 2
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def build(self, input_shape):
+        vertices, _ = self._table_shape("spirals")
+        self._check_vertices(input_shape, vertices)
+        self._build_tables()
+        channels = input_shape[-1]
+        if self.variant == "simple" or self.order == 1:
+            self.S, self.A = [self._add_kernel("S", channels, 1.0 if self.order == 1 else 0.5)], []
+        else:
+            orders = range(2, self.order + 1)
+            # With variance 1/2 for A_n and 1 for S_n, every x_n has the variance of z.
+            self.A = [self._add_kernel(f"A_{n}", channels, 0.5) for n in orders]
+            self.S = [self._add_kernel(f"S_{n}", channels if n == 2 else self.filters, 1.0) for n in orders]
+        self.beta = None
+        if self.use_bias:
+            self.beta = self.add_weight(
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="beta",
+            )
+        rows = self._rows("spirals") if self._one_look else vertices
+        # Normalisation for every vertex is that of one long vector.
+        self._build_steps((None, rows * self.filters) if self._per_vertex else (None, rows, self.filters))
+        self.built = True
+
+    def _add_kernel(self, name, channels, variance):
+        initializer = self.kernel_initializer
+        return self.add_weight(
+            shape=(self._table_shape("spirals")[1], channels, self.filters),
+            initializer=copy_initializer(initializer, name)
+            if initializer
+            else keras.initializers.VarianceScaling(variance, "fan_in"),
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name=name,
+        )
+
+    def call(self, z, training=None):
+        # `training` reaches the normalisations through Keras's call context.
+        maps_of_z = self._maps(z, [*self.A, self.S[0]])
+        *A, x = map(self._for_steps, maps_of_z)
+        if not A:
+            h = x
+            for n in range(2, self.order + 1):
+                x = self._next(n, h, x, x)
+        else:
+            x = self._next(2, A[0], x, None)
+            for n in range(3, self.order + 1):
+                (state,) = self._maps(self._for_maps(x), [self.S[n - 2]])
+                x = self._next(n, A[n - 2], self._for_steps(state), x)
+        x = self._for_maps(x)
+        if "keep" in self._tables and not self._one_look:
+            x = neighbor_maps.take(x, self.keep, 1)
+        return x if self.beta is None else ops.add(x, self.beta)
+
+    def _next(self, n, factor, state, before):
+        carry = before if self.residual else None
+        if self.normalize_at == "order":
+            return self._step(n, factor, state, carry=factor if carry is None else factor + carry)
+        return self._step(n, factor, state, carry=carry, skip=factor)
+
+    def _maps(self, x, kernels):
+        return spiral_maps(x, *self._neighbors("spirals", self._one_look), kernels)
+
+    def _for_steps(self, x):
+        return ops.reshape(x, (-1, x.shape[1] * self.filters)) if self._per_vertex else x
+
+    def _for_maps(self, x):
+        return ops.reshape(x, (-1, x.shape[1] // self.filters, self.filters)) if self._per_vertex else x
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self._rows("spirals"), self.filters)
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "keep": None,
+            "variant": self.variant,
+            "residual": self.residual,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
+            if self.kernel_initializer
+            else None,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+        normalize = {"normalize": "vertex_batch"} if self._per_vertex else {}
+        return {**config, **super().get_config(), **normalize}
