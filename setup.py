@@ -8,7 +8,8 @@ EXTRAS = {
     # TensorFlow Datasets 4.9.10 imports importlib_resources and does not require it.
     "data": ["importlib-resources>=6", "tensorflow-datasets>=4.9.9"],
     "audio": ["tensorflow-io>=0.37; python_version < '3.13'"],
-    "mesh": ["scipy>=1.13", "trimesh>=4.5", "tensorflow-graphics==2021.12.3; python_version < '3.12'"],
+    # TensorFlow Graphics is for a comparison in the tests alone, and its requirements no longer install together.
+    "mesh": ["h5py>=3.11", "scipy>=1.13", "trimesh>=4.5"],
     "serving": ["tensorflow-serving-api>=2.19"],
     "tflite": ["ai-edge-litert>=2.0"],
     "examples": ["absl-py>=2.1", "matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.19"],
@@ -18,6 +19,7 @@ EXTRAS = {
 EXTRAS["test"] = [
     *EXTRAS["data"],
     *EXTRAS["examples"],
+    *EXTRAS["mesh"],
     *EXTRAS["tflite"],
     "jax>=0.5",
     "librosa>=0.10",

@@ -16,13 +16,14 @@ ALLOWED = {
     "pinets_tf/layers": {*KERAS, ".kernels", ".layers"},
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
-    "pinets_tf/data": {*TENSORFLOW, "tensorflow_datasets", ".data"},
+    "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".mesh"},
+    "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".mesh"},
     "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", ".layers.checks"},
-    "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".training"},
+    "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".mesh", ".training"},
     "export": {*TENSORFLOW, "ai_edge_litert", ".", ".layers", ".data"},
 }
 # Beside these, an extra is imported where it is used, never when a module is.
-AT_THE_TOP = {"absl", "keras", "numpy", "tensorflow"}
+AT_THE_TOP = {"absl", "keras", "numpy", "scipy", "tensorflow"}
 
 
 def imports(node):

@@ -1,0 +1,236 @@
+"""Shapes of one topology: from a mesh file, an .npz file, or a folder of mesh files."""
+
+import dataclasses
+import io
+import re
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from pinets_tf.mesh.topology import check_faces, check_finite, clean_faces
+
+SUFFIXES = (".obj", ".off", ".ply", ".stl")
+WANTED = "an .npz file with the arrays vertices (n, V, 3) and faces (F, 3)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Shapes of one topology: vertices float32 (n, V, 3), faces int32 (F, 3), and n names."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    names: tuple[str, ...]
+
+
+def read_shapes(path):
+    """Reads all shapes of a file or a folder, which must have one topology.
+
+    A folder is searched with its subfolders for OBJ, OFF, PLY and STL files, which are read one after the other in the
+    order of their paths and named after these. All must have the number of vertices of the first and the same
+    triangles; these may come in another order. Triangles are repaired once, as `clean_faces` says.
+
+    Args:
+        path: a mesh file as `read_mesh` takes it, an `.npz` file with the arrays `vertices` (n, V, 3), or (V, 3), and
+            `faces` (F, 3), or a folder of mesh files.
+
+    Returns:
+        A `Shapes`, in the units of the files.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ImportError: if trimesh is needed and not installed.
+        ValueError: if a file cannot be read, if vertices and faces do not fit, if a coordinate is not finite, if a
+            folder holds no mesh file, or if the files of a folder differ in their topology.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Shapes are read from a folder of mesh files, a mesh file ({', '.join(SUFFIXES)}), or {WANTED}. "
+            f"Received: {path.name!r}, which is not in {path.resolve().parent}. Pass the path of one that exists."
+        )
+    if path.is_dir():
+        return _read_folder(path)
+    if path.suffix.lower() == ".npz":
+        return _read_npz(path)
+    vertices, faces = read_mesh(path)
+    return Shapes(vertices[None], _triangles(faces, len(vertices), path), (path.stem,))
+
+
+def read_mesh(path):
+    """Reads one mesh, with its vertices in the order of the file.
+
+    Normals, colours, textures and groups are left out, polygons become triangles (in an OFF file those of four corners
+    at most, with trimesh 5.2). An OBJ or PLY file has the vertices of its positions, also where several textures meet
+    in one. An STL file has no common vertices: equal positions become one vertex, numbered as they first come.
+
+    Args:
+        path: an OBJ, OFF, PLY or STL file.
+
+    Returns:
+        The vertices, float32 of shape (V, 3), and the triangles as they are in the file, int64 of shape (F, 3).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if trimesh is not installed.
+        ValueError: if the file is no mesh, cannot be read, or has a coordinate that is not finite or an index beyond
+            its vertices.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"A mesh is a file ({', '.join(SUFFIXES)}). "
+            f"Received: {path.name!r}, which is not in {path.resolve().parent}. Pass the path of one that exists."
+        )
+    if kind not in SUFFIXES:
+        raise ValueError(
+            f"A mesh is a file that ends in {', '.join(SUFFIXES)}. "
+            f"Received: {path}. Convert it, or save all shapes as {WANTED}."
+        )
+    trimesh = trimesh_module(f"The mesh {path}")
+    content = path.read_bytes()
+    try:
+        mesh = trimesh.load_mesh(
+            io.BytesIO(_positions_and_faces(content) if kind == ".obj" else content),
+            file_type=kind[1:],
+            process=False,
+            maintain_order=True,
+            skip_materials=True,
+            **({"fix_texture": False} if kind == ".ply" else {}),
+        )
+        vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
+        if not len(vertices) or not len(faces):
+            raise ValueError(f"it has {len(vertices)} vertices and {len(faces)} faces")
+    except Exception as error:  # Of many classes, those of each format's reader.
+        raise ValueError(
+            f"A mesh file has vertices and faces. Received: {path} ({len(content):,} bytes), which cannot be read "
+            f"({type(error).__name__}: {error}). The file is truncated, not a mesh, or has what trimesh does not read; "
+            "export or copy it again."
+        ) from error
+    check_finite(vertices, str(path))
+    check_faces(faces, len(vertices), str(path))
+    vertices = vertices.astype(np.float32)
+    if kind == ".stl":
+        places, first, number = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        vertices, faces = places[order], np.argsort(order)[number.reshape(-1)[faces]]
+    return vertices, faces
+
+
+def trimesh_module(purpose):
+    """Returns the module trimesh, or says which extra has it."""
+    try:
+        import trimesh
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} is made or read with trimesh, which is not installed. "
+            "Install it with: pip install 'pinets_tf[mesh]'. An .npz file of shapes needs nothing."
+        ) from error
+    return trimesh
+
+
+def _positions_and_faces(content):
+    # trimesh 5.2 makes a vertex for each pair of a position and a texture, and sorts the faces by their materials.
+    lines, count = [], 0
+    for line in content.decode("utf-8", "replace").replace("\\\n", " ").replace("\\\r\n", " ").splitlines():
+        word, *values = line.partition("#")[0].split() or [""]
+        if word == "v":
+            lines.append(" ".join(["v", *values[:3]]))
+            count += 1
+        elif word == "f":
+            corners = [int(re.sub("/.*", "", value)) for value in values]
+            # A negative number counts from the vertices so far.
+            lines.append(" ".join(["f", *(str(corner if corner > 0 else count + 1 + corner) for corner in corners)]))
+    return "\n".join(lines).encode()
+
+
+def _read_folder(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise ValueError(
+            f"A folder of shapes has at least one mesh file ({', '.join(SUFFIXES)}). "
+            f"Received: {folder}, where there is none, in no subfolder either. Pass another folder, or {WANTED}."
+        )
+    first_vertices, first_faces = read_mesh(paths[0])
+    triangles = _triangles(first_faces, len(first_vertices), paths[0])
+    vertices = np.empty((len(paths), *first_vertices.shape), np.float32)
+    vertices[0] = first_vertices
+    for number, path in enumerate(paths[1:], 1):
+        more, faces = read_mesh(path)
+        if len(more) != len(first_vertices):
+            _refuse(paths[0], path, f"{len(more):,} vertices instead of {len(first_vertices):,}")
+        if not np.array_equal(faces, first_faces):
+            one, other = _face_set(triangles), _face_set(_triangles(faces, len(more), path))
+            if one != other:
+                what = (
+                    f"{len(other - one):,} triangles that the first has not, and not {len(one - other):,} that it has"
+                )
+                _refuse(paths[0], path, what)
+        vertices[number] = more
+    names = tuple(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+    return Shapes(vertices, triangles, names)
+
+
+def _triangles(faces, vertex_count, path):
+    faces = clean_faces(faces, vertex_count, str(path))
+    if not len(faces):
+        raise ValueError(
+            "Shapes have triangles with three different vertices. "
+            f"Received: {path}, where there is none. Save its faces with it."
+        )
+    return faces
+
+
+def _face_set(faces):
+    """Returns the triangles as a set, each beginning with its smallest vertex."""
+    start = faces.argmin(1)[:, None]
+    return set(map(tuple, np.take_along_axis(faces, (start + np.arange(3)) % 3, axis=1).tolist()))
+
+
+def _refuse(first, path, what):
+    raise ValueError(
+        "All shapes of a folder have one topology: the same vertices in the same order, and the same triangles. "
+        f"Received: {path} with {what}, compared with {first}. "
+        "Register the shapes to one template first, or move this file out of the folder."
+    )
+
+
+def _read_npz(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in ("vertices", "faces") if name not in file.files]
+            if missing:
+                raise ValueError(
+                    f"Shapes must be {WANTED}. "
+                    f"Received: {path} with {', '.join(file.files) or 'no arrays'}. Add {' and '.join(missing)}."
+                )
+            vertices, faces = file["vertices"], file["faces"]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+        raise ValueError(
+            f"Shapes must be {WANTED}. Received: {path} ({path.stat().st_size:,} bytes), which cannot be read "
+            f"({error}). The file is truncated or not an .npz; write or copy it again."
+        ) from error
+    except ValueError as error:
+        if "Shapes must be" in str(error):
+            raise
+        raise ValueError(
+            f"Shapes must be {WANTED}. Received: {path}, which cannot be read ({error}). "
+            "The file is damaged, not an .npz, or holds Python objects; save plain arrays with numpy.savez."
+        ) from error
+    if vertices.ndim == 2:
+        vertices = vertices[None]
+    if vertices.ndim != 3 or vertices.shape[2] != 3 or not vertices.size or vertices.dtype.kind not in "fiu":
+        raise ValueError(
+            "Vertices must be numbers of shape (n, V, 3) or (V, 3), n and V > 0. "
+            f"Received: vertices of shape {vertices.shape} and type {vertices.dtype} in {path}. "
+            "Save one row of x, y and z for each vertex."
+        )
+    finite = np.isfinite(vertices).all((1, 2))
+    if not finite.all():
+        check_finite(vertices, f"{path}, first in shape {finite.argmin()}")
+    faces = _triangles(faces, vertices.shape[1], path)
+    count = len(vertices)
+    names = (path.stem,) if count == 1 else tuple(f"{path.stem}-{number}" for number in range(count))
+    return Shapes(np.ascontiguousarray(vertices, np.float32), faces, names)
