@@ -7,6 +7,7 @@ import keras
 
 from pinets_tf.layers import (
     NCP,
+    GMMConv,
     PolynomialResidual,
     PooledProduct,
     ProdPoly,
@@ -44,6 +45,7 @@ _LINEAR = (
     keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
     keras.layers.ZeroPadding3D,
+    GMMConv,
     SpiralConv,
     VertexResample,
     VertexStandardization,

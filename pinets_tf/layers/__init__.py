@@ -2,6 +2,9 @@
 
 from pinets_tf.layers.batch_normalization import BatchNormalization
 from pinets_tf.layers.ccp import CCP
+from pinets_tf.layers.feast_conv import FeaStConv
+from pinets_tf.layers.gat_conv import GATConv
+from pinets_tf.layers.gmm_conv import GMMConv
 from pinets_tf.layers.log_mel_spectrogram import LogMelSpectrogram
 from pinets_tf.layers.ncp import NCP
 from pinets_tf.layers.ncp_skip import NCPSkip
@@ -17,6 +20,9 @@ __all__ = [
     "CCP",
     "NCP",
     "BatchNormalization",
+    "FeaStConv",
+    "GATConv",
+    "GMMConv",
     "LogMelSpectrogram",
     "NCPSkip",
     "PolynomialResidual",

@@ -2,6 +2,7 @@
 
 import hashlib
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -66,7 +67,7 @@ class TemplateLayer(keras.layers.Layer):
         kept = {} if keep is None else {"keep": (_kept(keep, vertices), "int32")}
         self._set_tables(**{name: (values, "int32")}, **kept)
 
-    def _neighbors(self, name, kept=True):
+    def _neighbors(self, name, kept=True) -> tuple[Any, Any]:
         """Returns a table of neighbours, of the vertices to compute or of all, and its values if they are known."""
         table, values = getattr(self, name), self._table_values(name)
         if not kept or "keep" not in self._tables:

@@ -2,7 +2,15 @@
 
 import keras
 
-from pinets_tf.layers import SpiralConv, SpiralPolynomial, VertexResample, VertexStandardization
+from pinets_tf.layers import (
+    FeaStConv,
+    GATConv,
+    GMMConv,
+    SpiralConv,
+    SpiralPolynomial,
+    VertexResample,
+    VertexStandardization,
+)
 from pinets_tf.layers.checks import one_of, positive_integer
 
 
@@ -15,6 +23,9 @@ def _polynomial(filters, level, **options):
 
 
 OPERATORS = {
+    "gat": lambda filters, level, **options: GATConv(filters, level.spirals, **options),
+    "feast": lambda filters, level, **options: FeaStConv(filters, level.spirals, **options),
+    "monet": lambda filters, level, **options: GMMConv(filters, level.spirals, level.coordinates, **options),
     "spiral": _spiral,
     "simple": lambda filters, level, **options: _polynomial(filters, level, variant="simple", **options),
     "full": lambda filters, level, **options: _polynomial(filters, level, variant="full", **options),
@@ -42,8 +53,8 @@ def mesh_autoencoder(
     coordinates. The paper's baseline and its Π-nets differ in `operator` and `activation` alone.
 
     Args:
-        hierarchy: the levels of a template as `pinets_tf.mesh.hierarchy` returns them: `levels` with `spirals`, finest
-            first, and the matrices `down` and `up` between them.
+        hierarchy: the levels of a template as `pinets_tf.mesh.hierarchy` returns them: `levels` with `spirals` (and
+            `coordinates` for MoNet), finest first, and the matrices `down` and `up` between them.
         operator: `"spiral"` (`SpiralConv`, the paper's SpiralGNN), `"simple"` or `"full"` (`SpiralPolynomial`, the
             paper's ProdPoly), `"feast"` (`FeaStConv`), `"gat"` (`GATConv`), `"monet"` (`GMMConv`), or a function of
             the filters, a level and the `options` that returns a layer.

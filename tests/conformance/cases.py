@@ -11,6 +11,9 @@ from pinets_tf.layers import (
     CCP,
     NCP,
     BatchNormalization,
+    FeaStConv,
+    GATConv,
+    GMMConv,
     LogMelSpectrogram,
     NCPSkip,
     PolynomialResidual,
@@ -72,6 +75,14 @@ def _image(cls, degree=3, **settings):
 SPIRALS = [[0, 1, 2, 3], [1, 2, 0, 5], [2, 0, 1, 3], [3, 0, 2, 5], [4, 5, 5, 5]]
 MIDPOINTS = np.array([[1, 0, 0, 0, 0], [0.5, 0, 0.5, 0, 0], [0.2, 0.3, 0, 0, 0.5], [0, 0, 0, 0, 0]])
 
+COORDINATES = np.random.default_rng(2).uniform(-1, 1, (5, 4, 2))
+
+
+def _neighbors(cls, degree, *tables, **settings):
+    return Case(
+        cls, lambda **options: cls(4, SPIRALS, *tables, **settings, **options), (5, 3), degree, has_template=True
+    )
+
 
 def _spiral(order=2, degree=None, **settings):
     return Case(
@@ -103,6 +114,12 @@ CASES = {
     "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
+    "FeaStConv": _neighbors(FeaStConv, None, heads=3),
+    "FeaStConv-keep": _neighbors(FeaStConv, None, heads=3, keep=[3, 0]),
+    "GATConv": _neighbors(GATConv, None, heads=3),
+    "GATConv-concat-keep": _neighbors(GATConv, None, heads=2, combine="concat", keep=[3, 0]),
+    "GMMConv": _neighbors(GMMConv, 1, COORDINATES, kernels=3),
+    "GMMConv-keep": _neighbors(GMMConv, 1, COORDINATES, kernels=3, keep=[3, 0], use_bias=False),
     "LogMelSpectrogram": Case(
         LogMelSpectrogram,
         lambda **options: LogMelSpectrogram(6, 16, fft_length=64, lowest_hz=300.0, **options),

@@ -189,7 +189,7 @@ def test_encoder_decoder_and_autoencoder_are_exported(operator, activation, tmp_
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"operator": "cheb"}, "`operator` must be one of 'spiral', "),
+        ({"operator": "cheb"}, "`operator` must be one of 'gat', "),
         ({"widths": (6, 8, 8)}, r"Received: widths=\(6, 8, 8\) for 2 steps."),
         ({"widths": (6, 0)}, "`widths` must be a positive integer."),
         ({"latent": 0}, "`latent` must be a positive integer."),

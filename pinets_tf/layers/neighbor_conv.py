@@ -1,0 +1,133 @@
+"""What the convolutions over sets of neighbours share."""
+
+import keras
+from keras import ops
+
+from pinets_tf.kernels import neighbor_maps
+from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.template_layer import TemplateLayer
+
+
+class NeighborConv(TemplateLayer):
+    """Base of the convolutions that take the neighbours of a vertex as a set: y = W^T s + b, s weighted sums of them.
+
+    A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start), `_build_weights` and `_sums`, which
+    returns s (batch, vertices, K, channels) for K weightings. That the sums come before W keeps them small: mapped
+    first, every neighbour has K times the filters.
+
+    Args:
+        filters: the number of outputs of each vertex.
+        neighbors: integers (vertices, most neighbours); the number of vertices stands for none.
+        keep: the vertices whose outputs are wanted, or `None` for all.
+        use_bias: whether there is a b.
+        kernel_initializer: initializer of W, an array (K, channels, filters); `None` is uniform with
+            `_kernel_variance`.
+        bias_initializer: initializer of b.
+        kernel_regularizer, kernel_constraint: of W.
+        bias_regularizer, bias_constraint: of b.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        filters,
+        neighbors,
+        *,
+        keep=None,
+        use_bias=True,
+        kernel_initializer=None,
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
+        self._set_neighbors("neighbors", neighbors, keep)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def _kernel_shape(self, channels):
+        raise NotImplementedError
+
+    def _kernel_variance(self, channels):
+        raise NotImplementedError
+
+    def _build_weights(self, channels):
+        raise NotImplementedError
+
+    def _sums(self, x):
+        raise NotImplementedError
+
+    def _matrix(self):
+        """Returns W as a matrix (K * channels, filters)."""
+        return ops.reshape(self.kernel, (-1, self.filters))
+
+    def _kept(self, values, axis):
+        """Returns the entries of the vertices to compute."""
+        return neighbor_maps.take(values, self.keep, axis) if "keep" in self._tables else values
+
+    def _there(self, table):
+        """Returns where `table` has a neighbour."""
+        return ops.less(table, self._table_shape("neighbors")[0])
+
+    @property
+    def _wide(self):
+        """The dtype of weightings: at least float32, since they are exponentials and quotients."""
+        return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
+
+    def build(self, input_shape):
+        self._check_vertices(input_shape, self._table_shape("neighbors")[0])
+        self._build_tables()
+        channels = input_shape[-1]
+        limit = (3 * self._kernel_variance(channels)) ** 0.5
+        self.kernel = self.add_weight(
+            shape=self._kernel_shape(channels),
+            initializer=self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit),
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        self._build_weights(channels)
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.built = True
+
+    def call(self, x):
+        matrix = self._matrix()
+        y = ops.matmul(ops.reshape(self._sums(x), (-1, matrix.shape[0])), matrix)
+        y = ops.reshape(y, (-1, self._rows("neighbors"), self.filters))
+        return y if self.bias is None else ops.add(y, self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self._rows("neighbors"), self.filters)
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "keep": None,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
+            if self.kernel_initializer
+            else None,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+        return {**config, **super().get_config()}
