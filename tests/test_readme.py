@@ -15,6 +15,7 @@ REDUCED = {
     "examples/cifar_sweep.py": ["--epochs=1", "--width=2", "--xla=off", "--batch_size=500"],
     "examples/speech_commands.py": ["--epochs=1", "--width=2", "--networks=prodpoly"],
     "examples/imagenet.py": ["--epochs=2", "--width=2", "--networks=resnet18", "--size=32", "--resize=36"],
+    "examples/mesh_autoencoder.py": ["--epochs=1", "--networks=spiral", "--widths=2,2,2,2"],
 }
 
 

@@ -1,12 +1,5 @@
 """Training, evaluation and answers of a classifier: what the trainers of Sec. 4.2 and 5.2 do alike."""
 
-import dataclasses
-import json
-import math
-import sys
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -14,39 +7,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from pinets_tf.training.checkpoints import Checkpoints
-from pinets_tf.training.curves import draw_curves
-from pinets_tf.training.progress import Progress
-from pinets_tf.training.replica_model import ReplicaModel
+from pinets_tf.training.fitting import MODEL, fit_network, load_network, run
 from pinets_tf.training.report import write_report
-from pinets_tf.training.run_flags import MAY_DIFFER, configuration, recipe_optimizer
-from pinets_tf.training.runtime import describe, exit_on_bad_input, exit_on_divergence, set_up
-from pinets_tf.training.workdir import open_workdir, write_atomically
+from pinets_tf.training.run_flags import recipe_optimizer
+from pinets_tf.training.workdir import write_atomically
 
-MODEL, LABELS, RESULT = "model.keras", "labels.txt", "result.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Lessons:
-    """What a classifier learns from and is tested on.
-
-    Args:
-        training: a function from the number of finished epochs to a dataset of all batches that follow.
-        steps: a function that returns how many batches an epoch of training has, or says why it has none.
-        batch_size: samples in a batch, over all replicas.
-        validation: a dataset of batches, looked at after every epoch.
-        test: a dataset of batches for the report at the end; may be the same.
-        class_names: a name for each class.
-        unit: what a sample is, in the plural: "images", "clips".
-    """
-
-    training: Callable[[int], tf.data.Dataset]
-    steps: Callable[[], int]
-    batch_size: int
-    validation: tf.data.Dataset
-    test: tf.data.Dataset
-    class_names: tuple[str, ...]
-    unit: str = "images"
+LABELS = "labels.txt"
 
 
 def run_classifier(workdir, lessons, build, *, title, remedy, facts):
@@ -68,18 +34,13 @@ def run_classifier(workdir, lessons, build, *, title, remedy, facts):
     from absl.flags import FLAGS
 
     workdir = Path(workdir)
-    strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed)
-    with exit_on_bad_input(), strategy.scope():
-        material = lessons()
-        network = load_classifier(workdir)[0] if FLAGS.eval_only else build(material)
-        if not FLAGS.eval_only:
-            optimizer = recipe_optimizer(network, material.steps())
-            open_workdir(workdir, {**configuration(), **facts}, may_differ=MAY_DIFFER)
-    print(f"{title}: {network.count_params():,} parameters, {describe(strategy, FLAGS.precision)}")
-    with strategy.scope():
-        if FLAGS.eval_only:
-            return _finish(workdir, evaluate_classifier(network, material, workdir))
-        result = fit_classifier(
+    return run(
+        workdir,
+        lessons,
+        build,
+        load=lambda folder: load_classifier(folder)[0],
+        optimizer=recipe_optimizer,
+        fit=lambda network, optimizer, material: fit_classifier(
             network,
             optimizer,
             material,
@@ -89,8 +50,11 @@ def run_classifier(workdir, lessons, build, *, title, remedy, facts):
             label_smoothing=FLAGS.label_smoothing,
             title=title,
             remedy=remedy,
-        )
-    return _finish(workdir, {**result, **facts})
+        ),
+        evaluate=lambda network, material: evaluate_classifier(network, material, workdir),
+        title=title,
+        facts=facts,
+    )
 
 
 def fit_classifier(
@@ -119,50 +83,24 @@ def fit_classifier(
     Raises:
         SystemExit: if the loss is not finite.
     """
-    model = ReplicaModel(network)
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     if len(lessons.class_names) > 5:
         metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5"))
-    model.compile(optimizer, loss=crossentropy(label_smoothing), metrics=metrics)
-    steps = lessons.steps()
-    checkpoints = Checkpoints(workdir, steps)
-    first_epoch = checkpoints.restore(model)
-    batches = lessons.training(first_epoch)
-    if first_epoch < epochs:
-        share = lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync
-        print(model.resolve_xla(xla, [part[:share] for part in next(iter(batches))]))
-    if first_epoch:
-        print(f"going on after epoch {first_epoch} of {epochs}")
-    started = time.perf_counter()
-    with exit_on_divergence(remedy), warnings.catch_warnings():
-        # Keras 3.15 says so at the end of a validation whose length it does not know.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
-        model.fit(
-            batches,
-            validation_data=lessons.validation,
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 0,
-            callbacks=[
-                Progress(epochs, steps, lessons.batch_size, lessons.unit),
-                checkpoints,
-                keras.callbacks.TerminateOnNaN(raise_error=True),
-                keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-            ],
-        )
-    network.save(workdir / MODEL)
+    went = fit_network(
+        network,
+        optimizer,
+        lessons,
+        workdir,
+        loss=crossentropy(label_smoothing),
+        metrics=metrics,
+        epochs=epochs,
+        xla=xla,
+        columns=("loss", "accuracy"),
+        title=title,
+        remedy=remedy,
+    )
     write_atomically(workdir / LABELS, "".join(f"{name}\n" for name in lessons.class_names))
-    draw_curves({title: checkpoints.history_file}, workdir / "curves.png")
-    speed = f"{lessons.unit}_per_second"
-    return {
-        **evaluate_classifier(network, lessons, workdir),
-        "parameters": network.count_params(),
-        speed: round(float(checkpoints.history[-1][speed]), 1),
-        "epochs": epochs,
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+    return {**evaluate_classifier(network, lessons, workdir), **went}
 
 
 def evaluate_classifier(network, lessons, workdir):
@@ -193,14 +131,7 @@ def load_classifier(workdir):
             f"A trained network is a folder with {MODEL} and {LABELS}. Received: {workdir}, which lacks one of them. "
             "Train first, with the same command without --eval_only and --predict."
         )
-    try:
-        network = keras.models.load_model(model)
-    except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
-        raise ValueError(
-            f"A trained network is a {MODEL} that loads. Received: {model} ({type(error).__name__}: {error}). "
-            "Train again with another --workdir, or copy the file again."
-        ) from error
-    return network, tuple(names.read_text(encoding="utf-8").splitlines())
+    return load_network(workdir), tuple(names.read_text(encoding="utf-8").splitlines())
 
 
 def print_answers(workdir, files, read, count=5):
@@ -231,20 +162,3 @@ def crossentropy(label_smoothing=0.0):
         return keras.losses.categorical_crossentropy(labels, logits, from_logits=True, label_smoothing=label_smoothing)
 
     return smoothed_crossentropy
-
-
-def _finish(workdir, result):
-    """Adds `result` to the JSON in the workdir of a run, and prints and returns all of it as one line."""
-    file = Path(workdir) / RESULT
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    result = {**before, **result, "workdir": str(workdir)}
-    # JSON has no word for a number that is none.
-    result = {key: None if value != value or value in (math.inf, -math.inf) else value for key, value in result.items()}
-    write_atomically(file, json.dumps(result) + "\n")
-    print(json.dumps(result))
-    return result
-
-
-def results(folder):
-    """Returns the results of all runs in and below a folder."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).rglob(RESULT))]

@@ -3,13 +3,28 @@
 import sys
 from typing import Any
 
+import keras
+
+from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.replica_model import XLA_CHOICES
 from pinets_tf.training.runtime import PRECISIONS, STRATEGIES
 from pinets_tf.training.step_schedule import StepSchedule
 
 # What a resumed run may change without becoming another run.
-MAY_DIFFER = ("workdir", "data_dir", "strategy", "xla", "networks", "eval_only", "predict")
+MAY_DIFFER = (
+    "workdir",
+    "data_dir",
+    "strategy",
+    "xla",
+    "networks",
+    "eval_only",
+    "predict",
+    "cache",
+    "azimuth",
+    "elevation",
+    "up",
+)
 
 
 def define_run_flags(precision="float32"):
@@ -88,6 +103,37 @@ def recipe_optimizer(network, steps_per_epoch):
         warm_up_from=values.learning_rate if values.learning_rate < peak else 0.0,
     )
     optimizer = CoupledSGD(schedule, momentum=values.momentum, l2=values.weight_decay)
+    if not values.decay_normalization:
+        optimizer.exclude_from_weight_decay(var_list=normalization_variables(network))
+    return optimizer
+
+
+def define_adam_flags(*, epochs, batch_size, learning_rate, weight_decay, decay_factor):
+    """Defines, as flags of the calling script, a recipe of Adam with these numbers."""
+    from absl import flags
+
+    flags.disclaim_key_flags()
+    flags.DEFINE_integer("epochs", epochs, "Epochs.", lower_bound=1)
+    flags.DEFINE_integer(
+        "recipe_epochs", epochs, "Epochs for which --decay_factor is meant; others end at the same rate.", lower_bound=1
+    )
+    flags.DEFINE_integer("batch_size", batch_size, "Samples in a step, over all replicas.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", learning_rate, "Learning rate at the start.", lower_bound=0)
+    flags.DEFINE_float("weight_decay", weight_decay, "L2 weight decay, through the moments of Adam.", lower_bound=0)
+    flags.DEFINE_bool("decay_normalization", True, "Whether scales, offsets and gates of normalisations decay too.")
+    flags.DEFINE_float("decay_factor", decay_factor, "What the rate is multiplied with each epoch.", lower_bound=0)
+
+
+def adam_optimizer(network, steps_per_epoch):
+    """Returns the optimizer that the flags of `define_adam_flags` describe."""
+    from absl import flags
+
+    values = flags.FLAGS
+    factor = values.decay_factor ** (values.recipe_epochs / values.epochs)
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        values.learning_rate, steps_per_epoch, factor, staircase=True
+    )
+    optimizer = CoupledAdam(schedule, l2=values.weight_decay)
     if not values.decay_normalization:
         optimizer.exclude_from_weight_decay(var_list=normalization_variables(network))
     return optimizer

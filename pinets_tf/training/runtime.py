@@ -47,6 +47,10 @@ def describe(strategy, precision):
     return f"{strategy.num_replicas_in_sync} x {kind}, {type(strategy).__name__}, {precision}"
 
 
+class Divergence(SystemExit):
+    """The end of a program whose training went wrong; a script that trains several networks may go on."""
+
+
 @contextlib.contextmanager
 def exit_on_bad_input():
     """Ends the program with the message alone where a setting or a file that it was given is wrong.
@@ -68,7 +72,7 @@ def exit_on_divergence(remedy):
     except RuntimeError as error:
         if "NaN or Inf" not in str(error):
             raise
-        raise SystemExit(
+        raise Divergence(
             f"error: A training ends when its loss is not finite. Received: {error} "
             f"The last whole epoch is kept. {remedy}"
         ) from error

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from pinets_tf import training
 from pinets_tf.models import resnet
-from pinets_tf.training import classifier
+from pinets_tf.training import fitting
 
 
 def value(x):
@@ -127,7 +127,7 @@ def test_scores_that_are_not_numbers(lessons, tmp_path, capsys):
     result = training.evaluate_classifier(keras.Model(images, Overflow()(images)), first_batch, tmp_path)
     assert result["accuracy"] == 7 / 8 and np.isnan(result["loss"])
     assert "scores that are not numbers: in 1 samples" in capsys.readouterr().out
-    written = classifier._finish(tmp_path, result)
+    written = fitting.finish(tmp_path, result)
     assert json.loads(capsys.readouterr().out) == written and written["loss"] is None
 
 

@@ -1,0 +1,315 @@
+"""Shapes of one topology: a name or a path in, millimetres in three splits and endless `tf.data` batches out."""
+
+import dataclasses
+import itertools
+import warnings
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import tensorflow as tf
+
+from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.mesh import Shapes, deformed_spheres, read_shapes
+
+SAMPLE = "sample"
+UNITS = {"millimetres": 1.0, "centimetres": 10.0, "metres": 1000.0}
+FILES = {"train": ("train.npz",), "validation": ("val.npz", "validation.npz"), "test": ("test.npz",)}
+HDF5 = (".h5", ".hdf5")
+SLICED_FROM = 1000
+LAST_FOR_VALIDATION = 100
+PLAUSIBLE_MM = (50.0, 10_000.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Meshes:
+    """Shapes of one topology in three splits, in millimetres."""
+
+    train: Shapes
+    validation: Shapes
+    test: Shapes
+
+    @property
+    def faces(self):
+        return self.train.faces
+
+    def mean_and_deviation(self):
+        """Returns mean and standard deviation of each coordinate over the training shapes, both (V, 3), in millimetres.
+
+        A deviation within the rounding of float32, as that of a vertex that never moves, is 0.
+        """
+        # In parts, since float64 coordinates of the whole set are twice its size.
+        vertices = self.train.vertices
+        parts = np.array_split(vertices, 1 + len(vertices) // 1000)
+        mean = sum(part.sum(0, dtype="float64") for part in parts) / len(vertices)
+        variance = sum(np.square(part - mean).sum(0) for part in parts) / len(vertices)
+        deviation = np.sqrt(variance)
+        still = deviation <= 4 * np.finfo("float32").eps * np.abs(mean).max()
+        return mean.astype("float32"), np.where(still, 0.0, deviation).astype("float32")
+
+
+def load(dataset, unit="millimetres", test_sequences=()):
+    """Loads shapes of one topology and splits them for training, validation and test.
+
+    A folder with `train.npz`, `test.npz` and perhaps `val.npz` is split already. Everything else is one row of shapes
+    in the order of the file, or of the paths in a folder, and is split by position:
+
+    - with `test_sequences`, the shapes below a folder of one of these names are for the test, such as one expression of
+      CoMA or one movement of Dynamic FAUST;
+    - without them, of 1,000 shapes and more the first ten of every hundred, as the split "sliced" of CoMA;
+    - of fewer, of every ten the fourth is for the test and the seventh for validation; if there are fewer than ten, one
+      each.
+
+    Where that leaves validation open, it has the last 100 of the training shapes, or a tenth of them if that is less.
+    Neighbouring frames of a film are alike, so that only `test_sequences` tests what is really new.
+
+    Args:
+        dataset: `"sample"` (240 deformed spheres of 642 vertices); the path of a folder of mesh files, such as CoMA's
+            SUBJECT/SEQUENCE/*.ply; an `.npz` with `vertices` (n, V, 3) and `faces` (F, 3); a folder of such files as
+            above; or an `.hdf5`, or a folder of them, in the form of the registrations of Dynamic FAUST: `faces`, and
+            arrays (V, 3, frames) under the names of the sequences.
+        unit: `"millimetres"`, `"centimetres"` or `"metres"`, the unit of the files.
+        test_sequences: names of folders, or of sequences of an `.hdf5`.
+
+    Returns:
+        A `Meshes`, in millimetres. Shapes smaller than 50 mm or larger than 10 m are warned of.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ImportError: if trimesh is needed and not installed.
+        ValueError: if a file cannot be read, topologies differ, a sequence is not there, or a split would be empty.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}. Pass one of them.")
+    if dataset == SAMPLE:
+        return _split(deformed_spheres(240), (), SAMPLE)
+    path = Path(dataset)
+    if path.is_dir() and (path / "train.npz").is_file():
+        if test_sequences:
+            raise ValueError(
+                "Sequences are chosen from one row of shapes. "
+                f"Received: test_sequences={list(test_sequences)} for {path}, which is split already. Leave them out."
+            )
+        meshes = _read_splits(path)
+    else:
+        meshes = _split(_read_hdf5(path) or read_shapes(path), test_sequences, path)
+    for shapes in (meshes.train, meshes.validation, meshes.test):
+        np.multiply(shapes.vertices, UNITS[unit], out=shapes.vertices, dtype="float32")
+    _warn_of_size(meshes, unit)
+    return meshes
+
+
+def training_batches(meshes, batch_size, *, epochs, first_epoch=0, seed=0):
+    """Returns shuffled batches for epochs `first_epoch` to `epochs`, as one `tf.data.Dataset`.
+
+    The order depends on `seed` and the number of the batch alone, so a run that starts at a later epoch sees what an
+    uninterrupted one sees. Every epoch draws a new order; the shapes after the last full batch of an epoch are left out
+    of that epoch.
+
+    Args:
+        meshes: a `Meshes`.
+        batch_size: shapes in a batch.
+        epochs: the number of the last epoch.
+        first_epoch: how many epochs to leave out at the start.
+        seed: an integer.
+
+    Returns:
+        A dataset of pairs of the same float32 vertices (batch_size, V, 3) in millimetres, `steps_per_epoch` batches an
+        epoch.
+
+    Raises:
+        ValueError: if there are fewer training shapes than `batch_size`.
+    """
+    steps = steps_per_epoch(meshes, batch_size)
+    count = len(meshes.train.vertices)
+    with tf.device("CPU"):
+        vertices = tf.constant(meshes.train.vertices)
+
+    def batch(step):
+        epoch, first = step // steps, (step % steps) * batch_size
+        positions = first + tf.range(batch_size, dtype=tf.int64)
+        x = tf.gather(vertices, shuffled(positions, seed, epoch, count))
+        return x, x
+
+    dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
+    return dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def steps_per_epoch(meshes, batch_size):
+    """Returns how many full batches an epoch of `training_batches` has."""
+    return full_batches(len(meshes.train.vertices), batch_size, "shapes")
+
+
+def validation_batches(meshes, batch_size):
+    """Returns all validation shapes in their order, as pairs of the same float32 vertices in millimetres."""
+    return _in_order(meshes.validation, batch_size)
+
+
+def test_batches(meshes, batch_size):
+    """Returns all test shapes in their order, as pairs of the same float32 vertices in millimetres."""
+    return _in_order(meshes.test, batch_size)
+
+
+def read_shape(path, vertices, unit="millimetres"):
+    """Returns the first shape of a file, float32 (V, 3) in millimetres, and its faces.
+
+    Args:
+        path: a mesh file or an `.npz`, as `load` takes them.
+        vertices: V, the number of vertices that it must have.
+        unit: the unit of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if trimesh is needed and not installed.
+        ValueError: if it cannot be read, or has another number of vertices.
+    """
+    shapes = read_shapes(path)
+    shape = shapes.vertices[0]
+    if len(shape) != vertices:
+        raise ValueError(
+            f"A shape of this topology has {vertices:,} vertices. "
+            f"Received: {path} with {len(shape):,}. Register it to the template of the training shapes first."
+        )
+    return (shape * UNITS[unit]).astype("float32"), shapes.faces
+
+
+def _in_order(shapes, batch_size):
+    dataset = tf.data.Dataset.from_tensor_slices(shapes.vertices).batch(batch_size)
+    return dataset.map(lambda x: (x, x)).prefetch(tf.data.AUTOTUNE)
+
+
+def _read_splits(folder):
+    """Reads train.npz, val.npz and test.npz, which must have the same faces."""
+    found = {}
+    for split, names in FILES.items():
+        paths = [folder / name for name in names if (folder / name).is_file()]
+        if paths:
+            found[split] = paths[0]
+    if "test" not in found:
+        raise ValueError(
+            f"A folder with train.npz has test.npz as well. Received: {folder} without it. "
+            "Add it, or pass a single .npz, which is split."
+        )
+    parts = {split: read_shapes(path) for split, path in found.items()}
+    train = parts["train"]
+    for split, shapes in parts.items():
+        if shapes.vertices.shape[1] != train.vertices.shape[1] or not np.array_equal(shapes.faces, train.faces):
+            raise ValueError(
+                "All splits have one topology: the same number of vertices and the same faces. "
+                f"Received: {found[split]} with {shapes.vertices.shape[1]:,} vertices and {len(shapes.faces):,} faces, "
+                f"which are not those of {found['train']}. Save the same faces in each file."
+            )
+    if "validation" in parts:
+        return Meshes(train, parts["validation"], parts["test"])
+    places = np.arange(len(train.vertices))
+    training, validation = _without_the_last(places, folder)
+    return Meshes(_part(train, training), _part(train, validation), parts["test"])
+
+
+def _read_hdf5(path):
+    """Reads the registrations of Dynamic FAUST, or returns `None` where there are none."""
+    paths = sorted(file for file in path.iterdir() if file.suffix in HDF5) if path.is_dir() else [path]
+    if not paths or paths[0].suffix not in HDF5 or not paths[0].is_file():
+        return None
+    # Keras stores weights with it, so it is there.
+    import h5py
+
+    frames: list[np.ndarray] = []
+    names: list[str] = []
+    faces = None
+    for file in paths:
+        try:
+            with h5py.File(file) as content:
+                found = {name: content[name][()] for name in content if isinstance(content[name], h5py.Dataset)}
+        except OSError as error:
+            raise ValueError(
+                f"Registrations are an HDF5 file. Received: {file} ({file.stat().st_size:,} bytes), which cannot be "
+                f"read ({error}). The file is truncated or of another kind; copy it again."
+            ) from error
+        own = found.pop("faces", None)
+        wrong = [name for name, array in found.items() if array.ndim != 3 or array.shape[1] != 3]
+        if own is None or not found or wrong:
+            raise ValueError(
+                "Registrations have the array faces (F, 3), and an array (V, 3, frames) for each sequence. "
+                f"Received: {file} with {', '.join(f'{name} {array.shape}' for name, array in found.items()) or 'none'}"
+                f"{'' if own is None else ' and faces'}. Save them in that form."
+            )
+        faces = own if faces is None else faces
+        counts = {array.shape[0] for array in found.values()} | {array.shape[0] for array in frames[:1]}
+        if len(counts) > 1 or not np.array_equal(own, faces):
+            raise ValueError(
+                "All sequences have one topology: the same number of vertices and the same faces. "
+                f"Received: {file} with {sorted(counts)} vertices. Remove the sequences or files that differ."
+            )
+        for name, array in sorted(found.items()):
+            if not np.isfinite(array).all():
+                raise ValueError(
+                    f"Coordinates are finite numbers. Received: {name!r} of {file} with others. Remove that sequence."
+                )
+            frames.append(array)
+            names += [f"{name}/{number:05d}" for number in range(array.shape[2])]
+    vertices = np.empty((len(names), frames[0].shape[0], 3), "float32")
+    done = 0
+    for array in frames:
+        vertices[done : done + array.shape[2]] = array.transpose(2, 0, 1)
+        done += array.shape[2]
+    return Shapes(vertices, np.ascontiguousarray(faces, "int32"), tuple(names))
+
+
+def _split(shapes, test_sequences, source):
+    """Splits one row of shapes as `load` says."""
+    places = np.arange(len(shapes.vertices))
+    if len(places) < 3:
+        raise ValueError(
+            "Training, validation and test need at least one shape each. "
+            f"Received: {source} with {len(places)} of this topology. Add shapes."
+        )
+    if test_sequences:
+        # The last part of a name is the frame, all others are folders.
+        folders = [set(PurePosixPath(name).parts[:-1]) for name in shapes.names]
+        missing = sorted(set(test_sequences) - set(itertools.chain.from_iterable(folders)))
+        test = np.array([not parts.isdisjoint(test_sequences) for parts in folders])
+        if missing or test.all():
+            known = sorted(set().union(*folders))
+            what = f"{missing[0]!r} is not there" if missing else "no shape is left for training"
+            raise ValueError(
+                "The sequences for the test are some of the folders of the dataset. "
+                f"Received: test_sequences={list(test_sequences)} for {source}, where {what}. "
+                f"Pass some of {', '.join(known[:20]) or 'a dataset that has folders'}"
+                f"{', ...' if len(known) > 20 else ''}."
+            )
+    elif len(places) >= SLICED_FROM:
+        test = places % 100 < 10
+    else:
+        period = min(10, len(places))
+        test, validation = places % period == period // 3, places % period == 2 * period // 3
+        return Meshes(*(_part(shapes, places[chosen]) for chosen in (~(test | validation), validation, test)))
+    training, validation = _without_the_last(places[~test], source)
+    return Meshes(*(_part(shapes, chosen) for chosen in (training, validation, places[test])))
+
+
+def _without_the_last(places, source):
+    """Returns the places of training and those that validation takes from their end."""
+    taken = min(LAST_FOR_VALIDATION, max(1, len(places) // 10))
+    if len(places) < 2:
+        raise ValueError(
+            "Training and validation need at least one shape each. "
+            f"Received: {source}, which leaves {len(places)} for both. Add shapes, or name fewer sequences."
+        )
+    return places[:-taken], places[-taken:]
+
+
+def _part(shapes, places):
+    return Shapes(shapes.vertices[places], shapes.faces, tuple(shapes.names[place] for place in places))
+
+
+def _warn_of_size(meshes, unit):
+    size = float(np.linalg.norm(np.ptp(meshes.train.vertices[0], axis=0)))
+    least, most = PLAUSIBLE_MM
+    if not least <= size <= most:
+        others = [name for name, factor in UNITS.items() if least <= size / UNITS[unit] * factor <= most]
+        hint = f"In {' or '.join(others)} it would be plausible. " if others else ""
+        warnings.warn(
+            f"The first shape is {size:.3g} mm large if its file is in {unit}. {hint}"
+            "Errors are reported in millimetres of this unit.",
+            stacklevel=3,
+        )

@@ -1,0 +1,187 @@
+"""What the training of every network does alike: the run in its workdir, the epochs, the saved model, the result."""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from pinets_tf.training.checkpoints import Checkpoints
+from pinets_tf.training.curves import draw_curves
+from pinets_tf.training.progress import Progress
+from pinets_tf.training.replica_model import ReplicaModel
+from pinets_tf.training.run_flags import MAY_DIFFER, configuration
+from pinets_tf.training.runtime import describe, exit_on_bad_input, exit_on_divergence, set_up
+from pinets_tf.training.workdir import open_workdir, write_atomically
+
+MODEL, RESULT = "model.keras", "result.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lessons:
+    """What a network learns from and is tested on.
+
+    Args:
+        training: a function from the number of finished epochs to a dataset of all batches that follow.
+        steps: a function that returns how many batches an epoch of training has, or says why it has none.
+        batch_size: samples in a batch, over all replicas.
+        validation: a dataset of batches, looked at after every epoch.
+        test: a dataset of batches for the report at the end; may be the same.
+        class_names: a name for each class, for a classifier.
+        unit: what a sample is, in the plural: "images", "clips", "shapes".
+    """
+
+    training: Callable[[int], tf.data.Dataset]
+    steps: Callable[[], int]
+    batch_size: int
+    validation: tf.data.Dataset
+    test: tf.data.Dataset
+    class_names: tuple[str, ...] = ()
+    unit: str = "images"
+
+
+def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts, count=None, once=False):
+    """Trains a network as the flags say, or tests the saved one with `--eval_only`; ends with one line of JSON.
+
+    Settings and data that are wrong end the program with the message alone, before the workdir is made.
+
+    Args:
+        workdir: the folder of the run.
+        lessons: a function that returns `Lessons`.
+        build: a function from these to the network.
+        load: a function from the workdir to the saved network.
+        optimizer: a function from the network and the steps of an epoch to a Keras optimizer.
+        fit: a function from network, optimizer and lessons to a dictionary of JSON values, called in the strategy.
+        evaluate: a function from network and lessons to one, called in the strategy.
+        title: a line for the terminal.
+        facts: what the configuration and the result say beside the flags and the scores.
+        count: a function from a network to how many parameters it has; all weights by default.
+        once: whether a run that has ended is left as it is, and its result returned.
+
+    Returns:
+        The result, a dictionary of JSON values, as in the `result.json` of the workdir.
+    """
+    from absl.flags import FLAGS
+
+    workdir = Path(workdir)
+    strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed)
+    with exit_on_bad_input(), strategy.scope():
+        material = lessons()
+        network = load(workdir) if FLAGS.eval_only else build(material)
+        if not FLAGS.eval_only:
+            recipe = optimizer(network, material.steps())
+            open_workdir(workdir, {**configuration(), **facts}, may_differ=MAY_DIFFER)
+    if once and not FLAGS.eval_only and (workdir / RESULT).exists():
+        print(f"{title}: finished")
+        return finish(workdir, {})
+    parameters = count(network) if count else network.count_params()
+    print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
+    with strategy.scope():
+        if FLAGS.eval_only:
+            return finish(workdir, evaluate(network, material))
+        result = fit(network, recipe, material)
+    return finish(workdir, {**result, **facts})
+
+
+def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, xla, columns, title, remedy):
+    """Trains `network` where its workdir left off, saves it, and returns how that went.
+
+    Called inside the scope of the strategy. Writes `model.keras`, `history.csv`, `curves.png` and logs of TensorBoard.
+
+    Args:
+        network: a Keras model.
+        optimizer: a Keras optimizer; compiled with the network, so that loss scaling is added where it is needed.
+        lessons: `Lessons`.
+        workdir: the folder of the run, as `open_workdir` returns it.
+        loss: a Keras loss.
+        metrics: a list of Keras metrics.
+        epochs: the number of the last epoch.
+        xla: `"auto"`, `"on"` or `"off"`, as in `ReplicaModel.resolve_xla`.
+        columns: which columns of the history are drawn.
+        title: a line above the curves.
+        remedy: what to try when the loss is not finite.
+
+    Returns:
+        A dictionary of JSON values: parameters, samples per second, epochs and seconds.
+
+    Raises:
+        SystemExit: if the loss is not finite.
+    """
+    model = ReplicaModel(network)
+    model.compile(optimizer, loss=loss, metrics=metrics)
+    steps = lessons.steps()
+    checkpoints = Checkpoints(workdir, steps)
+    first_epoch = checkpoints.restore(model)
+    batches = lessons.training(first_epoch)
+    if first_epoch < epochs:
+        share = lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync
+        print(model.resolve_xla(xla, [part[:share] for part in next(iter(batches))]))
+    if first_epoch:
+        print(f"going on after epoch {first_epoch} of {epochs}")
+    started = time.perf_counter()
+    with exit_on_divergence(remedy), warnings.catch_warnings():
+        # Keras 3.15 says so at the end of a validation whose length it does not know.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        model.fit(
+            batches,
+            validation_data=lessons.validation,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 0,
+            callbacks=[
+                Progress(epochs, steps, lessons.batch_size, lessons.unit),
+                checkpoints,
+                keras.callbacks.TerminateOnNaN(raise_error=True),
+                keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+            ],
+        )
+    network.save(workdir / MODEL)
+    draw_curves({title: checkpoints.history_file}, workdir / "curves.png", columns)
+    speed = f"{lessons.unit}_per_second"
+    return {
+        "parameters": network.count_params(),
+        speed: round(float(checkpoints.history[-1][speed]), 1),
+        "epochs": epochs,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def load_network(workdir):
+    """Returns the saved network of a workdir.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
+    model = Path(workdir) / MODEL
+    try:
+        return keras.models.load_model(model)
+    except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
+        raise ValueError(
+            f"A trained network is a {MODEL} that loads. Received: {model} ({type(error).__name__}: {error}). "
+            "Train again with another --workdir, or copy the file again."
+        ) from error
+
+
+def finish(workdir, result):
+    """Adds `result` to the JSON in the workdir of a run, and prints and returns all of it as one line."""
+    file = Path(workdir) / RESULT
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    result = {**before, **result, "workdir": str(workdir)}
+    # JSON has no word for a number that is none.
+    result = {key: None if value != value or value in (math.inf, -math.inf) else value for key, value in result.items()}
+    write_atomically(file, json.dumps(result) + "\n")
+    print(json.dumps(result))
+    return result
+
+
+def results(folder):
+    """Returns the results of all runs in and below a folder."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).rglob(RESULT))]
