@@ -21,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -104,30 +105,36 @@ def training_step(network, x):
     return waiting(lambda: step(x))
 
 
-def obvious(layer, spirals):
-    """Returns a spiral convolution in plain TensorFlow with the weights of `layer`."""
+def obvious(layer, spirals, keep):
+    """Returns a spiral convolution, and the selection of `keep`, in plain TensorFlow with the weights of `layer`."""
 
     def call(x):
         filters = layer.filters
         padded = tf.pad(x, ((0, 0), (0, 1), (0, 0)))
         gathered = tf.reshape(tf.gather(padded, spirals, axis=1), (-1, spirals.shape[1] * x.shape[2]))
         y = tf.matmul(gathered, tf.reshape(layer.kernel, (-1, filters))) + layer.bias
-        return tf.reshape(y, (-1, len(spirals), filters))
+        y = tf.reshape(y, (-1, len(spirals), filters))
+        return y if keep is None else tf.gather(y, keep, axis=1)
 
     return call
 
 
 def layer_functions(levels, channels, filters, training):
-    """Returns a convolution of ours and the obvious one, alone or with all gradients."""
-    spirals = levels.levels[0].spirals
-    layer = SpiralConv(filters, spirals)
+    """Returns a convolution of ours and the obvious one, alone or with the gradients that the network needs.
+
+    The first operator of the network, of three channels, is followed by a step down and needs no gradient of its input.
+    """
+    spirals, first = levels.levels[0].spirals, channels == 3
+    keep = levels.down[0].indices if first else None
+    layer = SpiralConv(filters, spirals, keep)
     layer.build((None, len(spirals), channels))
     random = np.random.default_rng(0)
     x, up = (
-        tf.constant(random.normal(size=(BATCH, len(spirals), width)).astype("float32")) for width in (channels, filters)
+        tf.constant(random.normal(size=(BATCH, rows, width)).astype("float32"))
+        for rows, width in ((len(spirals), channels), (len(spirals if keep is None else keep), filters))
     )
     functions = {}
-    for name, call in (("ours", layer), ("obvious", obvious(layer, spirals))):
+    for name, call in (("ours", layer), ("obvious", obvious(layer, spirals, keep))):
 
         @tf.function
         def forward(x, call=call):
@@ -138,7 +145,8 @@ def layer_functions(levels, channels, filters, training):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 loss = tf.reduce_sum(call(x) * up)
-            return tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])
+            wanted = [layer.kernel.value, layer.bias.value]
+            return tape.gradient(loss, wanted if first else [x, *wanted])
 
         functions[name] = waiting(lambda run=both if training else forward: run(x))
     ours, theirs = (tf.nest.flatten(function()) for function in functions.values())
@@ -294,8 +302,9 @@ def main():
         return print_memory()
     rounds = 2 if arguments.quick else arguments.rounds
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-    keep_freed_memory()
+    started = time.perf_counter()
     levels: Hierarchy = template(arguments.vertices)
+    print(f"the sphere, its levels and their spirals were made in {time.perf_counter() - started:.1f} s")
     networks = {name: build(name, levels) for name in NETWORKS}
     rows = []
 
@@ -314,10 +323,13 @@ def main():
     compare(steps, "training step", [(n, "SpiralGNN", TRAINING) for n in NETWORKS if n.startswith("full")])
     for channels, filters in LAYERS:
         for training in (False, True):
-            what = f"one layer, {channels} to {filters} channels{', with gradients' * training}"
+            down = " and a step down" * (channels == 3)
+            what = f"one layer, {channels} to {filters} channels{down}{', with gradients' * training}"
             compare(layer_functions(levels, channels, filters, training), what, [("ours", "obvious", LAYER)])
-    for name in ("SpiralGNN", "full, linear, not normalised") if torch else ():
+    if torch:
         torch.set_num_threads(arguments.threads)
+        keep_freed_memory()
+    for name in ("SpiralGNN", "full, linear, not normalised") if torch else ():
         for batch in (1, BATCH):
             network = build(name, levels)
             infer, train = torch_functions(network, levels, name, batch)

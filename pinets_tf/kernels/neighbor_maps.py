@@ -8,6 +8,9 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
+# Features of neighbours of one shape that are gathered at once; at batch 16 and in float32 8 MiB.
+_NUMBERS_AT_ONCE = 2**17
+
 
 def take(x, indices, axis):
     """Returns `ops.take(x, indices, axis)`, without the care of Keras for negative indices on TensorFlow."""
@@ -25,40 +28,60 @@ def fuses():
     return not control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-def maps(x, table, kernels, gather):
+def maps(x, table, values, kernels):
     """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel.
+
+    Rows are gathered a part at a time: the neighbours of all take many times the memory of `x`, which allocators give
+    back to the system after every call.
 
     Args:
         x: features (batch, vertices, channels).
-        table: a NumPy array (rows, length) of indices; the number of vertices stands for a vertex of zeros.
+        table: indices (rows, length); the number of vertices stands for a vertex of zeros.
+        values: the same as a NumPy array.
         kernels: tensors (length, channels, filters) of one size.
-        gather: a function that makes (batch, vertices, length * channels) of `x`.
     """
-    (size, length), vertices = table.shape, x.shape[1]
+    (rows, length), vertices = values.shape, x.shape[1]
     _, channels, filters = kernels[0].shape
-    # For each vertex, where it stands in the table. Rows of the gradient below are ordered by column of the table.
-    used, owners = _sorted(table, vertices)
+    part = max(1, _NUMBERS_AT_ONCE // (length * channels))
+    parts = [slice(start, start + part) for start in range(0, rows, part)]
+    if len(parts) > 1 and rows - parts[-1].start < part // 2:  # No small rest.
+        parts[-2:] = [slice(parts[-2].start, rows)]
+    used, owners = _sorted(values, vertices)
 
     @tf.custom_gradient
     def run(x, *kernels):
-        gathered = tf.reshape(gather(x), (-1, length * channels))
-        flattened = [tf.reshape(kernel, (length * channels, filters)) for kernel in kernels]
-        outputs = [tf.reshape(tf.matmul(gathered, kernel), (-1, size, filters)) for kernel in flattened]
+        padded = tf.pad(x, ((0, 0), (0, 1), (0, 0)))
+        gathered = [tf.reshape(tf.gather(padded, table[part], axis=1), (-1, length * channels)) for part in parts]
+
+        def output(kernel):
+            kernel = tf.reshape(kernel, (length * channels, filters))
+            sizes = [len(range(rows)[part]) for part in parts]
+            return _joined(
+                [tf.reshape(tf.matmul(some, kernel), (-1, size, filters)) for some, size in zip(gathered, sizes)]
+            )
 
         def gradient(*upstream):
-            rows = [tf.reshape(dy, (-1, filters)) for dy in upstream]
-            dkernels = [tf.matmul(gathered, row, transpose_a=True) for row in rows]
-            dkernels = [tf.reshape(dkernel, (length, channels, filters)) for dkernel in dkernels]
-            # Rows (length * size, batch * channels).
+            dkernels = []
+            for dy in upstream:
+                products = [
+                    tf.matmul(some, tf.reshape(dy[:, part], (-1, filters)), transpose_a=True)
+                    for some, part in zip(gathered, parts)
+                ]
+                dkernels.append(tf.reshape(tf.add_n(products), (length, channels, filters)))
+            # Rows (length * rows, batch * channels).
             dy = tf.concat(upstream, -1) if len(upstream) > 1 else upstream[0]
             dy = tf.reshape(tf.transpose(dy, (1, 0, 2)), (1, -1, filters * len(kernels)))
             joined = tf.concat(kernels, -1) if len(kernels) > 1 else kernels[0]
-            spread = tf.reshape(tf.matmul(dy, joined, transpose_b=True), (length * size, -1))
+            spread = tf.reshape(tf.matmul(dy, joined, transpose_b=True), (length * rows, -1))
             return _summed(spread, used, owners, vertices, channels), *dkernels
 
-        return outputs, gradient
+        return [output(kernel) for kernel in kernels], gradient
 
     return run(x, *map(tf.convert_to_tensor, kernels))
+
+
+def _joined(parts):
+    return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
 
 
 def weighted_rows(x, sources, shares, values):

@@ -28,12 +28,9 @@ def spiral_maps(x, table, values, kernels):
         joined = _map_first(x, table, kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1))
         return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
 
-    def gather(x):
-        return ops.reshape(gather_neighbors(x, table), (-1, rows, length * channels))
-
     if values is not None and neighbor_maps.fuses():
-        return neighbor_maps.maps(x, values, kernels, gather)
-    gathered = ops.reshape(gather(x), (-1, length * channels))
+        return neighbor_maps.maps(x, table, values, kernels)
+    gathered = ops.reshape(gather_neighbors(x, table), (-1, length * channels))
     products = [ops.matmul(gathered, ops.reshape(kernel, (length * channels, filters))) for kernel in kernels]
     return [ops.reshape(product, (-1, rows, filters)) for product in products]
 

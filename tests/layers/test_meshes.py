@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from pinets_tf.kernels import neighbor_maps
 from pinets_tf.layers import NCP, SpiralConv, SpiralPolynomial, VertexResample, VertexStandardization
 from tests.conformance.cases import SPIRALS, numpy, randomise
 
@@ -168,7 +169,9 @@ def test_kernels_differ():
     assert all(np.abs(one - two).max() > 0.01 for n, one in enumerate(kernels) for two in kernels[:n])
 
 
-def test_gradients_equal_those_of_a_plain_gather():
+@pytest.mark.parametrize("at_once", [neighbor_maps._NUMBERS_AT_ONCE, 200], ids=["whole", "in-parts"])
+def test_gradients_equal_those_of_a_plain_gather(at_once, monkeypatch):
+    monkeypatch.setattr(neighbor_maps, "_NUMBERS_AT_ONCE", at_once)
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the gradient of ours is TensorFlow's")
@@ -192,7 +195,7 @@ def test_gradients_equal_those_of_a_plain_gather():
                 tape.watch(x)
                 y = layer(x)
                 loss = tf.reduce_sum(y * up[:, : y.shape[1], : y.shape[2]])
-            gradients.append(tape.gradient(loss, [x, *layer.trainable_variables]))
+            gradients.append([y, *tape.gradient(loss, [x, *layer.trainable_variables])])
         for one, two in zip(*gradients):
             np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
 
