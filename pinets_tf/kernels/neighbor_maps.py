@@ -80,6 +80,49 @@ def maps(x, table, values, kernels):
     return run(x, *map(tf.convert_to_tensor, kernels))
 
 
+def narrow_maps(x, table, values, kernel):
+    """Returns sum_j kernel[j]^T x[table[:, j]] for a kernel of few filters, as `maps` for one kernel.
+
+    Each vertex is mapped to what it gives to a position of the spirals before that is gathered, one position after the
+    other, so that what is at work stays small. Rows hold a vertex of the whole batch.
+    """
+    (rows, length), vertices = values.shape, x.shape[1]
+    _, channels, filters = kernel.shape
+    flat = values.reshape(-1)
+    used = np.flatnonzero(flat < vertices)
+    places = flat[used].astype("int64") * length + used % length
+    order = np.argsort(places, kind="stable")
+    sources, places = (used // length)[order].astype("int32"), places[order].astype("int32")
+
+    @tf.custom_gradient
+    def run(x, kernel):
+        by_vertex = tf.reshape(tf.transpose(x, (1, 0, 2)), (vertices, -1))
+        padded = tf.reshape(tf.pad(by_vertex, ((0, 1), (0, 0))), (-1, channels))
+        y = None
+        for position in range(length):
+            mapped = tf.reshape(tf.matmul(padded, kernel[position]), (vertices + 1, -1))
+            gathered = tf.gather(mapped, table[:, position])
+            y = gathered if y is None else y + gathered
+
+        def gradient(dy):
+            # For each vertex and position the sum over the spirals in which it has this position.
+            dy = tf.reshape(tf.transpose(dy, (1, 0, 2)), (rows, -1))
+            spread = tf.raw_ops.SparseSegmentSumWithNumSegments(
+                data=dy, indices=sources, segment_ids=places, num_segments=vertices * length
+            )
+            spread = tf.transpose(tf.reshape(spread, (vertices, length, -1, filters)), (0, 2, 1, 3))
+            spread = tf.reshape(spread, (-1, length * filters))
+            joined = tf.reshape(tf.transpose(kernel, (1, 0, 2)), (channels, length * filters))
+            dx = tf.reshape(tf.matmul(spread, joined, transpose_b=True), (vertices, -1, channels))
+            dkernel = tf.matmul(tf.reshape(by_vertex, (-1, channels)), spread, transpose_a=True)
+            dkernel = tf.transpose(tf.reshape(dkernel, (channels, length, filters)), (1, 0, 2))
+            return tf.transpose(dx, (1, 0, 2)), dkernel
+
+        return tf.transpose(tf.reshape(y, (rows, -1, filters)), (1, 0, 2)), gradient
+
+    return run(x, tf.convert_to_tensor(kernel))
+
+
 def _joined(parts):
     return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
 

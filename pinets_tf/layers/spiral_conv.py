@@ -25,7 +25,9 @@ def spiral_maps(x, table, values, kernels):
     rows, length = table.shape
     _, channels, filters = kernels[0].shape
     if 2 * filters <= channels:
-        joined = _map_first(x, table, kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1))
+        joined = kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1)
+        fuses = values is not None and neighbor_maps.fuses()
+        joined = neighbor_maps.narrow_maps(x, table, values, joined) if fuses else _map_first(x, table, joined)
         return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
 
     if values is not None and neighbor_maps.fuses():

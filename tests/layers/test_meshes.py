@@ -180,6 +180,8 @@ def test_gradients_equal_those_of_a_plain_gather(at_once, monkeypatch):
     for make in (
         lambda: SpiralConv(5, spirals),
         lambda: SpiralConv(5, spirals, keep=[5, 39, 0]),
+        lambda: SpiralConv(2, spirals),
+        lambda: SpiralPolynomial(2, spirals, 2, keep=[5, 39, 0]),
         lambda: SpiralPolynomial(5, spirals, 3),
         lambda: VertexResample(
             np.random.default_rng(0).random((40, 40)) * (np.random.default_rng(1).random((40, 40)) < 0.1)
