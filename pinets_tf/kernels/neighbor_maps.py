@@ -8,9 +8,6 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
-# Features of neighbours of one shape that are gathered at once; at batch 16 and in float32 8 MiB.
-_NUMBERS_AT_ONCE = 2**17
-
 
 def take(x, indices, axis):
     """Returns `ops.take(x, indices, axis)`, without the care of Keras for negative indices on TensorFlow."""
@@ -31,9 +28,6 @@ def fuses():
 def maps(x, table, values, kernels):
     """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel.
 
-    Rows are gathered a part at a time: the neighbours of all take many times the memory of `x`, which allocators give
-    back to the system after every call.
-
     Args:
         x: features (batch, vertices, channels).
         table: indices (rows, length); the number of vertices stands for a vertex of zeros.
@@ -42,32 +36,18 @@ def maps(x, table, values, kernels):
     """
     (rows, length), vertices = values.shape, x.shape[1]
     _, channels, filters = kernels[0].shape
-    part = max(1, _NUMBERS_AT_ONCE // (length * channels))
-    parts = [slice(start, start + part) for start in range(0, rows, part)]
-    if len(parts) > 1 and rows - parts[-1].start < part // 2:  # No small rest.
-        parts[-2:] = [slice(parts[-2].start, rows)]
     used, owners = _sorted(values, vertices)
 
     @tf.custom_gradient
     def run(x, *kernels):
         padded = tf.pad(x, ((0, 0), (0, 1), (0, 0)))
-        gathered = [tf.reshape(tf.gather(padded, table[part], axis=1), (-1, length * channels)) for part in parts]
-
-        def output(kernel):
-            kernel = tf.reshape(kernel, (length * channels, filters))
-            sizes = [len(range(rows)[part]) for part in parts]
-            return _joined(
-                [tf.reshape(tf.matmul(some, kernel), (-1, size, filters)) for some, size in zip(gathered, sizes)]
-            )
+        gathered = tf.reshape(tf.gather(padded, table, axis=1), (-1, length * channels))
+        flattened = [tf.reshape(kernel, (length * channels, filters)) for kernel in kernels]
+        outputs = [tf.reshape(tf.matmul(gathered, kernel), (-1, rows, filters)) for kernel in flattened]
 
         def gradient(*upstream):
-            dkernels = []
-            for dy in upstream:
-                products = [
-                    tf.matmul(some, tf.reshape(dy[:, part], (-1, filters)), transpose_a=True)
-                    for some, part in zip(gathered, parts)
-                ]
-                dkernels.append(tf.reshape(tf.add_n(products), (length, channels, filters)))
+            products = [tf.matmul(gathered, tf.reshape(dy, (-1, filters)), transpose_a=True) for dy in upstream]
+            dkernels = [tf.reshape(product, (length, channels, filters)) for product in products]
             # Rows (length * rows, batch * channels).
             dy = tf.concat(upstream, -1) if len(upstream) > 1 else upstream[0]
             dy = tf.reshape(tf.transpose(dy, (1, 0, 2)), (1, -1, filters * len(kernels)))
@@ -75,7 +55,7 @@ def maps(x, table, values, kernels):
             spread = tf.reshape(tf.matmul(dy, joined, transpose_b=True), (length * rows, -1))
             return _summed(spread, used, owners, vertices, channels), *dkernels
 
-        return [output(kernel) for kernel in kernels], gradient
+        return outputs, gradient
 
     return run(x, *map(tf.convert_to_tensor, kernels))
 

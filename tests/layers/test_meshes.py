@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pinets_tf.kernels import neighbor_maps
 from pinets_tf.layers import NCP, SpiralConv, SpiralPolynomial, VertexResample, VertexStandardization
 from tests.conformance.cases import SPIRALS, numpy, randomise
 
@@ -169,9 +168,7 @@ def test_kernels_differ():
     assert all(np.abs(one - two).max() > 0.01 for n, one in enumerate(kernels) for two in kernels[:n])
 
 
-@pytest.mark.parametrize("at_once", [neighbor_maps._NUMBERS_AT_ONCE, 200], ids=["whole", "in-parts"])
-def test_gradients_equal_those_of_a_plain_gather(at_once, monkeypatch):
-    monkeypatch.setattr(neighbor_maps, "_NUMBERS_AT_ONCE", at_once)
+def test_gradients_equal_those_of_a_plain_gather():
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the gradient of ours is TensorFlow's")
