@@ -19,8 +19,8 @@ demo: $(VENV)/.ready-examples-tflite
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-test lint
-	$(BIN)/python -m pytest -n 2
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 tests/layers tests/conformance tests/models tests/analysis
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/conformance tests/models tests/analysis
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/layers tests/conformance tests/models tests/analysis; \
 	else echo "torch is not installed: its backend was not tested"; fi

@@ -114,11 +114,9 @@ CASES = {
     "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
-    "FeaStConv": _neighbors(FeaStConv, None, heads=3),
     "FeaStConv-keep": _neighbors(FeaStConv, None, heads=3, keep=[3, 0]),
     "GATConv": _neighbors(GATConv, None, heads=3),
     "GATConv-concat-keep": _neighbors(GATConv, None, heads=2, combine="concat", keep=[3, 0]),
-    "GMMConv": _neighbors(GMMConv, 1, COORDINATES, kernels=3),
     "GMMConv-keep": _neighbors(GMMConv, 1, COORDINATES, kernels=3, keep=[3, 0], use_bias=False),
     "LogMelSpectrogram": Case(
         LogMelSpectrogram,
@@ -178,12 +176,10 @@ CASES = {
     "SpiralPolynomial-simple": _spiral(3, variant="simple", normalize="batch", normalize_at="last"),
     "SpiralPolynomial-simple-residual": _spiral(3, variant="simple", residual=True, gate=True, degree=1),
     "SpiralPolynomial-instance": dataclasses.replace(_spiral(normalize="instance"), degree=None),
-    "SpiralPolynomial-order-1": _spiral(1, use_bias=False),
     "NCP-spiral": Case(
         NCP, lambda **options: NCP(4, 3, operator=SpiralConv(4, SPIRALS), **options), (5, 3), 3, has_template=True
     ),
     "VertexResample": Case(VertexResample, lambda **options: VertexResample(MIDPOINTS, **options), (5, 3), 1, True),
-    "VertexStandardization": _standardization(),
     "VertexStandardization-invert": _standardization(invert=True),
 }
 
