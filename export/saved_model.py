@@ -3,7 +3,8 @@
     python export/saved_model.py runs/order2/model.keras --output served
 
 makes served/model/1, the next time served/model/2. The version appears under its number only when it is complete, so
-that a server that watches the folder never sees half a model.
+that a server that watches the folder never sees half a model. What batch normalisations of products compute from their
+weights at every call is computed once, before (`pinets_tf.models.fold_normalization`).
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 import keras
 
 import pinets_tf  # noqa: F401  registers the layers that the file may hold
+from pinets_tf.models import fold_normalization
 
 
 def export_saved_model(model, output, name):
@@ -26,6 +28,8 @@ def export_saved_model(model, output, name):
     target = base / str(max(versions, default=0) + 1)
     partial = base / f"partial-{target.name}"
     shutil.rmtree(partial, ignore_errors=True)
+    if getattr(model, "outputs", None):  # Not a model of a class of its own.
+        model = fold_normalization(model)
     model.export(partial, verbose=False)
     os.rename(partial, target)
     return target

@@ -132,7 +132,7 @@ def _order(layer):
 def _horner_degree(layer):
     """Follows the recursion of a polynomial layer in degrees."""
     normalize = layer.normalize if layer.order > 1 else None
-    if isinstance(normalize, str) and normalize != "batch":
+    if isinstance(normalize, str) and normalize not in ("batch", "affine"):
         raise NotPolynomial(
             f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} with "
             f"normalize={normalize!r}. Use normalize='batch', which is linear at inference."

@@ -60,14 +60,15 @@ def maps(x, table, values, kernels):
     return run(x, *map(tf.convert_to_tensor, kernels))
 
 
-def narrow_maps(x, table, values, kernel):
-    """Returns sum_j kernel[j]^T x[table[:, j]] for a kernel of few filters, as `maps` for one kernel.
+def narrow_maps(x, table, values, kernels):
+    """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel of few filters, as `maps`.
 
     Each vertex is mapped to what it gives to a position of the spirals before that is gathered, one position after the
     other, so that what is at work stays small. Rows hold a vertex of the whole batch.
     """
     (rows, length), vertices = values.shape, x.shape[1]
-    _, channels, filters = kernel.shape
+    _, channels, filters = kernels[0].shape
+    count, width = len(kernels), len(kernels) * filters
     flat = values.reshape(-1)
     used = np.flatnonzero(flat < vertices)
     places = flat[used].astype("int64") * length + used % length
@@ -86,25 +87,22 @@ def narrow_maps(x, table, values, kernel):
 
         def gradient(dy):
             # For each vertex and position the sum over the spirals in which it has this position.
-            dy = tf.reshape(tf.transpose(dy, (1, 0, 2)), (rows, -1))
+            dy = tf.reshape(tf.transpose(dy, (2, 1, 0, 3)), (rows, -1))
             spread = tf.raw_ops.SparseSegmentSumWithNumSegments(
                 data=dy, indices=sources, segment_ids=places, num_segments=vertices * length
             )
-            spread = tf.transpose(tf.reshape(spread, (vertices, length, -1, filters)), (0, 2, 1, 3))
-            spread = tf.reshape(spread, (-1, length * filters))
-            joined = tf.reshape(tf.transpose(kernel, (1, 0, 2)), (channels, length * filters))
+            spread = tf.transpose(tf.reshape(spread, (vertices, length, -1, width)), (0, 2, 1, 3))
+            spread = tf.reshape(spread, (-1, length * width))
+            joined = tf.reshape(tf.transpose(kernel, (1, 0, 2)), (channels, length * width))
             dx = tf.reshape(tf.matmul(spread, joined, transpose_b=True), (vertices, -1, channels))
             dkernel = tf.matmul(tf.reshape(by_vertex, (-1, channels)), spread, transpose_a=True)
-            dkernel = tf.transpose(tf.reshape(dkernel, (channels, length, filters)), (1, 0, 2))
+            dkernel = tf.transpose(tf.reshape(dkernel, (channels, length, width)), (1, 0, 2))
             return tf.transpose(dx, (1, 0, 2)), dkernel
 
-        return tf.transpose(tf.reshape(y, (rows, -1, filters)), (1, 0, 2)), gradient
+        # The outputs of each kernel lie together, so that taking them copies nothing.
+        return tf.transpose(tf.reshape(y, (rows, -1, count, filters)), (2, 1, 0, 3)), gradient
 
-    return run(x, tf.convert_to_tensor(kernel))
-
-
-def _joined(parts):
-    return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
+    return tf.unstack(run(x, tf.concat(list(map(tf.convert_to_tensor, kernels)), -1)))
 
 
 def weighted_rows(x, sources, shares, values):

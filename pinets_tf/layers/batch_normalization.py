@@ -59,6 +59,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         plain = mask is None and not (self.synchronized or self.renorm or frozen)
         return plain and kernel.fuses(x, self.axis)
 
+    def affine(self, dtype, bias=None):
+        """Returns scale and offset, with `bias`, of the affine map that this is at inference."""
+        mean, variance = ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
+        gamma, beta, bias = (None if x is None else ops.cast(x, dtype) for x in (self.gamma, self.beta, bias))
+        scale = ops.rsqrt(variance + self.epsilon)
+        scale = scale if gamma is None else scale * gamma
+        offset = -mean * scale if beta is None else beta - mean * scale
+        return scale, offset if bias is None else offset + bias
+
     def _scale_and_offset(self):
         size = self.moving_mean.shape
         gamma = ops.ones(size) if self.gamma is None else self.gamma
@@ -71,27 +80,75 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
 
 
+def affine_of_product(factor, x, scale, offset, add_factor, add_x):
+    """Returns scale * factor * x + offset, plus `factor` and `x` where asked, in few passes."""
+    y = factor * (x * scale + 1.0) if add_factor else factor * x * scale
+    return y + (x + offset) if add_x else y + offset
+
+
 class ProductBatchNormalization(BatchNormalization):
     """BatchNormalization(factor * z), plus `factor` and `z` where asked; BatchNormalization(z) if there is no factor.
+
+    A `bias`, a vector of the size of `axis`, is added to all of it.
 
     Where this is one operation on TensorFlow, training keeps neither the product nor, if they come out of a batch
     normalisation, `factor` and `z`. Otherwise the product is formed in at least float32 and normalised as Keras does.
     """
 
-    def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False):
+    def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False, bias=None):
         if factor is None:
-            return super().call(inputs, training=training, mask=mask)
+            y = super().call(inputs, training=training, mask=mask)
+            return y if bias is None else ops.add(y, ops.cast(bias, y.dtype))
         if training and self._fuses(inputs, mask, training):
             scale, offset = self._scale_and_offset()
             y, mean, variance = kernel.normalize_product(
                 factor, inputs, scale, offset, self.epsilon, add_factor, add_inputs
             )
             self._update(mean, variance)
-            return ops.cast(y, self.compute_dtype)
+            return ops.cast(y if bias is None else ops.add(y, bias), self.compute_dtype)
         wide = keras.backend.result_type(inputs.dtype, "float32")
         factor, inputs = ops.cast(factor, wide), ops.cast(inputs, wide)
+        if add_factor and not add_inputs and not (training and self.trainable) and self.axis in (-1, inputs.ndim - 1):
+            scale, offset = self.affine(wide, bias)
+            y = affine_of_product(factor, inputs, scale, offset, add_factor, add_inputs)
+            return ops.cast(y, self.compute_dtype)
         # Keras's own: at inference the fused operation is slower where there is no convolution to join it to.
         y = keras.layers.BatchNormalization.call(self, ops.multiply(factor, inputs), training=training, mask=mask)
         for x, is_added in ((inputs, add_inputs), (factor, add_factor)):
             y = y + ops.cast(x, y.dtype) if is_added else y
+        return ops.cast(y if bias is None else ops.add(y, bias), self.compute_dtype)
+
+
+class ProductAffine(keras.layers.Layer):
+    """scale * factor * z + offset, plus `factor`, `z` and `bias` where asked: what the above is at inference."""
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape):
+        size = (input_shape[self.axis],)
+        self.gamma = self.add_weight(shape=size, initializer="ones", name="gamma")
+        self.beta = self.add_weight(shape=size, initializer="zeros", name="beta")
+        self._vector_shape = [1] * len(input_shape)
+        self._vector_shape[self.axis] = -1
+        self.built = True
+
+    def set_map(self, scale, offset):
+        """Sets the two vectors."""
+        self.gamma.assign(scale)
+        self.beta.assign(offset)
+
+    def call(self, inputs, factor=None, add_factor=False, add_inputs=False, bias=None):
+        wide = keras.backend.result_type(inputs.dtype, "float32")
+        offset = self.beta if bias is None else ops.add(self.beta, ops.cast(bias, self.beta.dtype))
+        scale, offset = (ops.reshape(ops.cast(vector, wide), self._vector_shape) for vector in (self.gamma, offset))
+        inputs = ops.cast(inputs, wide)
+        if factor is None:
+            y = inputs * scale + offset
+        else:
+            y = affine_of_product(ops.cast(factor, wide), inputs, scale, offset, add_factor, add_inputs)
         return ops.cast(y, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)

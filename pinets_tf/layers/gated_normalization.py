@@ -1,9 +1,11 @@
 """Normalisations whose output is multiplied with a learned gate, at the cost of a vector instead of a tensor."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
-from pinets_tf.layers.batch_normalization import ProductBatchNormalization
+from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization
 
 
 class _Gate(keras.layers.Layer):
@@ -13,7 +15,7 @@ class _Gate(keras.layers.Layer):
     gradient of the gate.
     """
 
-    gate = None
+    gate: Any = None
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -41,6 +43,15 @@ class _Gate(keras.layers.Layer):
 
 class GatedProductBatchNormalization(_Gate, ProductBatchNormalization):
     """gate * BatchNormalization(factor * x)."""
+
+
+class GatedProductAffine(_Gate, ProductAffine):
+    """gate * (scale * factor * x + offset)."""
+
+    def set_map(self, scale, offset):
+        self.gate.assign(1)
+        self._gamma.assign(scale)
+        self._beta.assign(offset)
 
 
 class GatedLayerNormalization(_Gate, keras.layers.LayerNormalization):

@@ -5,16 +5,17 @@ from types import SimpleNamespace
 import keras
 from keras import ops
 
-from pinets_tf.layers.batch_normalization import BatchNormalization, ProductBatchNormalization
+from pinets_tf.layers.batch_normalization import BatchNormalization, ProductAffine, ProductBatchNormalization
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_layer, deserialize_layers
 from pinets_tf.layers.gated_normalization import (
     GatedGroupNormalization,
     GatedLayerNormalization,
+    GatedProductAffine,
     GatedProductBatchNormalization,
 )
 
-NORMALIZERS = ("batch", "layer", "instance", "tanh")
+NORMALIZERS = ("batch", "layer", "instance", "affine", "tanh")
 PLACES = ("product", "order", "last")
 # These work in float32 on whatever they are given, so they may see a product before it is rounded to float16.
 _WIDE_NORMALIZERS = (
@@ -22,6 +23,7 @@ _WIDE_NORMALIZERS = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
+    ProductAffine,
 )
 
 
@@ -36,8 +38,9 @@ class HornerLayer(keras.layers.Layer):
         order: N, the number of steps and the degree of the polynomial, at least 1.
         normalize: what keeps the magnitude of the products in bounds (the paper: "certain normalization schemes",
             Sec. 3.1), from the second order on: `None`; `"batch"` (momentum 0.9, epsilon 1e-5); `"layer"`;
-            `"instance"` (per sample and channel, over the spatial axes); `"tanh"`; or a Keras layer, copied for each
-            order. With `None` and `"batch"` the layer is a polynomial at inference; with the others it is not.
+            `"instance"` (per sample and channel, over the spatial axes); `"affine"` (a learned scale and offset of each
+            channel, which is what `"batch"` is at inference); `"tanh"`; or a Keras layer, copied for each order. With
+            `None`, `"batch"` and `"affine"` the layer is a polynomial at inference; with the others it is not.
         normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
             `"last"` the product of the last step alone.
         gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
@@ -77,7 +80,7 @@ class HornerLayer(keras.layers.Layer):
     @property
     def _normalizers_are_gated(self):
         """Whether the gates are part of the normalisations, which they can be where these follow the product."""
-        follows_product = self.normalize in ("batch", "layer", "instance") and self.normalize_at != "order"
+        follows_product = self.normalize in ("batch", "layer", "instance", "affine") and self.normalize_at != "order"
         return self.gate and follows_product and not self.GATES_THE_STATE
 
     def _build_steps(self, shape):
@@ -110,6 +113,8 @@ class HornerLayer(keras.layers.Layer):
                 )
             groups = GatedGroupNormalization if self._normalizers_are_gated else keras.layers.GroupNormalization
             layer = groups(groups=-1, axis=axis, epsilon=1e-5, **options)
+        elif template == "affine":
+            layer = (GatedProductAffine if self._normalizers_are_gated else ProductAffine)(axis=axis, **options)
         elif template == "tanh":
             layer = keras.layers.Activation("tanh", **options)
         else:
@@ -125,19 +130,19 @@ class HornerLayer(keras.layers.Layer):
             )
         return layer
 
-    def _step(self, n, factor, state, carry=None, skip=None):
-        """Computes x_n from the two factors of its product and the tensors added to it.
+    def _step(self, n, factor, state, carry=None, skip=None, bias=None):
+        """Computes x_n from the two factors of its product and the tensors, and the vector `bias`, added to it.
 
         In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
         """
         normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
         narrow = self.compute_dtype == "float16"
         wide = "float32" if narrow else self.compute_dtype
-        if isinstance(normalizer, ProductBatchNormalization):
+        if isinstance(normalizer, (ProductBatchNormalization, ProductAffine)) and self.normalize_at != "order":
             add_state, add_factor = carry is state, skip is factor
-            x = normalizer(state, factor=factor, add_factor=add_factor, add_inputs=add_state)
+            x = normalizer(state, factor=factor, add_factor=add_factor, add_inputs=add_state, bias=bias)
             x = ops.cast(x, wide)
-            carry, skip = None if add_state else carry, None if add_factor else skip
+            carry, skip, bias = None if add_state else carry, None if add_factor else skip, None
         else:
             if narrow:
                 factor, state = ops.cast(factor, wide), ops.cast(state, wide)
@@ -153,7 +158,32 @@ class HornerLayer(keras.layers.Layer):
             x = normalizer(x)
         if skip is not None:
             x = x + ops.cast(skip, x.dtype)
+        if bias is not None:
+            x = ops.add(x, ops.cast(bias, x.dtype))
         return ops.cast(x, self.compute_dtype)
+
+    def folded_config(self):
+        """Returns the config of a layer that computes the same at inference, or `None` where nothing can be folded."""
+        if self.normalize != "batch":
+            return None
+        return {**self.get_config(), "normalize": "affine", "gate": any(gate is not None for gate in self.gates)}
+
+    def load_folded(self, source):
+        """Takes the weights of the layer that `folded_config` came from."""
+        for new, old in zip(self._unfolded_weights(), source._unfolded_weights()):
+            new.assign(old)
+        for n, (new, old) in enumerate(zip(self.normalizers, source.normalizers), start=2):
+            if old is not None:
+                new.set_map(*old.affine(old.variable_dtype, source._bias_of(n)))
+
+    def _unfolded_weights(self):
+        normalizers = [normalizer for normalizer in self.normalizers if normalizer is not None]
+        folded = {id(weight) for normalizer in normalizers for weight in normalizer.variables}
+        return [weight for weight in self.variables if id(weight) not in folded]
+
+    def _bias_of(self, n):
+        """Returns a vector that step n adds, or `None`."""
+        return None
 
     def get_config(self):
         normalize = self.normalize

@@ -24,14 +24,12 @@ def spiral_maps(x, table, values, kernels):
     """
     rows, length = table.shape
     _, channels, filters = kernels[0].shape
-    if 2 * filters <= channels:
-        joined = kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1)
-        fuses = values is not None and neighbor_maps.fuses()
-        joined = neighbor_maps.narrow_maps(x, table, values, joined) if fuses else _map_first(x, table, joined)
-        return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
-
+    narrow = 2 * filters <= channels
     if values is not None and neighbor_maps.fuses():
-        return neighbor_maps.maps(x, table, values, kernels)
+        return (neighbor_maps.narrow_maps if narrow else neighbor_maps.maps)(x, table, values, kernels)
+    if narrow:
+        joined = _map_first(x, table, kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1))
+        return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
     gathered = ops.reshape(gather_neighbors(x, table), (-1, length * channels))
     products = [ops.matmul(gathered, ops.reshape(kernel, (length * channels, filters))) for kernel in kernels]
     return [ops.reshape(product, (-1, rows, filters)) for product in products]

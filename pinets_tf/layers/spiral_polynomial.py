@@ -11,6 +11,8 @@ from pinets_tf.layers.spiral_conv import spiral_maps
 from pinets_tf.layers.template_layer import TemplateLayer
 
 VARIANTS = ("simple", "full")
+# Normalisations of one long vector.
+PER_VERTEX = {"vertex_batch": "batch", "vertex_affine": "affine"}
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -42,10 +44,11 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         variant: `"full"` or `"simple"`.
         residual: whether x_{n-1} is added to x_n.
         normalize: `None`, `"vertex_batch"` (over the batch, for every vertex and channel), `"batch"` (for every
-            channel), `"instance"` (for every shape and channel, over its vertices), `"layer"`, `"tanh"`, or a Keras
-            layer that is copied for each order. With `None` and the two over the batch the layer is a polynomial at
-            inference, with the others it is not. The paper names "vertex-wise instance normalization"; the authors'
-            code has `"vertex_batch"`.
+            channel), `"vertex_affine"` and `"affine"` (what these two are at inference, a learned scale and offset),
+            `"instance"` (for every shape and channel, over its vertices), `"layer"`, `"tanh"`, or a Keras layer that
+            is copied for each order. With `None` and the first four the layer is a polynomial at inference, with the
+            others it is not. The paper names "vertex-wise instance normalization"; the authors' code has
+            `"vertex_batch"`.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
         gate: whether each product is multiplied with a learned scalar that starts at zero.
         use_bias: whether there is a beta.
@@ -98,10 +101,10 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         bias_constraint=None,
         **kwargs,
     ):
-        self._per_vertex = normalize == "vertex_batch"
+        self._per_vertex = normalize in PER_VERTEX
         if isinstance(normalize, str):
-            one_of("normalize", normalize, ("vertex_batch", *NORMALIZERS))
-        super().__init__(order, normalize="batch" if self._per_vertex else normalize, **kwargs)
+            one_of("normalize", normalize, (*PER_VERTEX, *NORMALIZERS))
+        super().__init__(order, normalize=PER_VERTEX[normalize] if self._per_vertex else normalize, **kwargs)
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
         self.variant = one_of("variant", variant, VARIANTS)
         self.residual = bool(residual)
@@ -137,10 +140,13 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
                 constraint=self.bias_constraint,
                 name="beta",
             )
-        rows = self._rows("spirals") if self._one_look else vertices
-        # Normalisation for every vertex is that of one long vector.
+        rows = self._step_rows()
         self._build_steps((None, rows * self.filters) if self._per_vertex else (None, rows, self.filters))
         self.built = True
+
+    def _step_rows(self):
+        """Returns how many vertices the products have."""
+        return self._rows("spirals") if self._one_look else self._table_shape("spirals")[0]
 
     def _add_kernel(self, name, channels, variance):
         initializer = self.kernel_initializer
@@ -161,22 +167,26 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         if not A:
             h = x
             for n in range(2, self.order + 1):
-                x = self._next(n, h, x, x)
+                x = self._next(n, h, x, x, training)
         else:
-            x = self._next(2, A[0], x, None)
+            x = self._next(2, A[0], x, None, training)
             for n in range(3, self.order + 1):
                 (state,) = self._maps(self._for_maps(x), [self.S[n - 2]])
-                x = self._next(n, A[n - 2], self._for_steps(state), x)
+                x = self._next(n, A[n - 2], self._for_steps(state), x, training)
         x = self._for_maps(x)
         if "keep" in self._tables and not self._one_look:
             x = neighbor_maps.take(x, self.keep, 1)
-        return x if self.beta is None else ops.add(x, self.beta)
+        beta_is_added = self.order > 1 and not training
+        return x if self.beta is None or beta_is_added else ops.add(x, self.beta)
 
-    def _next(self, n, factor, state, before):
+    def _next(self, n, factor, state, before, training):
         carry = before if self.residual else None
+        # At inference beta goes where a vector is added to a vector.
+        bias = None if training else self._bias_of(n)
         if self.normalize_at == "order":
-            return self._step(n, factor, state, carry=factor if carry is None else factor + carry)
-        return self._step(n, factor, state, carry=carry, skip=factor)
+            carry = factor if carry is None else factor + carry
+            return self._step(n, factor, state, carry=carry, bias=bias)
+        return self._step(n, factor, state, carry=carry, skip=factor, bias=bias)
 
     def _maps(self, x, kernels):
         return spiral_maps(x, *self._neighbors("spirals", self._one_look), kernels)
@@ -186,6 +196,20 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
 
     def _for_maps(self, x):
         return ops.reshape(x, (-1, x.shape[1] // self.filters, self.filters)) if self._per_vertex else x
+
+    def folded_config(self):
+        config = super().folded_config()
+        if config is None or self.order == 1:
+            return None
+        return {**config, "use_bias": False, **({"normalize": "vertex_affine"} if self._per_vertex else {})}
+
+    def _unfolded_weights(self):
+        return [weight for weight in super()._unfolded_weights() if weight is not self.beta]
+
+    def _bias_of(self, n):
+        if self.beta is None or n < self.order:
+            return None
+        return ops.tile(self.beta, self._step_rows()) if self._per_vertex else self.beta
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._rows("spirals"), self.filters)
@@ -206,5 +230,5 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
             "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
-        normalize = {"normalize": "vertex_batch"} if self._per_vertex else {}
+        normalize = {"normalize": f"vertex_{self.normalize}"} if self._per_vertex else {}
         return {**config, **super().get_config(), **normalize}

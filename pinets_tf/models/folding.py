@@ -1,0 +1,64 @@
+"""Models made quicker for inference."""
+
+import keras
+
+from pinets_tf.layers.horner import HornerLayer
+
+
+def fold_normalization(model):
+    """Returns a model that computes the same at inference with fewer operations; it is not for training.
+
+    The batch normalisation of a product is at inference an affine map,
+
+        gate * (gamma * (x - mean) / sqrt(variance + epsilon) + beta) = scale * x + offset,
+
+    whose scale and offset a model computes from its weights at every call. Here they are computed once and stored: the
+    polynomial layers of the new model have `normalize="affine"`, or `"vertex_affine"` for `"vertex_batch"`. Batch
+    normalisations behind linear maps are left to TensorFlow and TFLite, which join them themselves, and so are
+    polynomials inside of other layers, such as those of a `ProdPoly`.
+
+    Args:
+        model: a built functional or sequential model, also one of nested models. It is left as it is.
+
+    Returns:
+        A model of the same names, inputs and outputs, not compiled.
+
+    Raises:
+        ValueError: if `model` is of another kind, or not built.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from pinets_tf.layers import NCP
+    >>> from pinets_tf.models import fold_normalization
+    >>> model = keras.Sequential([keras.Input((5,)), NCP(3, order=2, rank=4, normalize="batch")])
+    >>> folded = fold_normalization(model)
+    >>> folded.layers[0].normalize, np.allclose(folded(np.ones((2, 5))), model(np.ones((2, 5))), atol=1e-5)
+    ('affine', True)
+
+    Source: ours; what is folded is Ioffe and Szegedy, "Batch Normalization", ICML 2015, at inference.
+    """
+    if not isinstance(model, keras.Model) or getattr(model, "outputs", None) is None:
+        raise ValueError(
+            "Layers can be replaced in a built functional or sequential model. "
+            f"Received: {model!r}. Pass one of the models of `pinets_tf.models`, or a model made of inputs and outputs."
+        )
+    folded = keras.models.clone_model(model, clone_function=_folded, recursive=True)
+    _take_weights(folded, model)
+    return folded
+
+
+def _folded(layer):
+    config = layer.folded_config() if isinstance(layer, HornerLayer) else None
+    return type(layer).from_config(config or layer.get_config())
+
+
+def _take_weights(folded, model):
+    for new, old in zip(folded.layers, model.layers):
+        if isinstance(old, keras.Model):
+            _take_weights(new, old)
+        elif isinstance(old, HornerLayer) and old.folded_config() is not None:
+            new.load_folded(old)
+        else:
+            new.set_weights(old.get_weights())
