@@ -13,7 +13,7 @@ from tests.polynomial_degree import assert_polynomial_degree, multiplies_in_floa
 @every_layer
 def test_agrees_with_the_measured_degree(case):
     layer = case.make(dtype="float64")
-    if getattr(layer, "gate", False) and layer.normalize in (None, "batch"):
+    if getattr(layer, "gate", False) and layer.normalize in (None, "batch", "affine"):
         assert degree(layer) == layer.order
     elif case.degree is None or getattr(layer, "normalize", None) == "instance":
         with pytest.raises(NotPolynomial):
