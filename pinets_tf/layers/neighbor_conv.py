@@ -1,4 +1,4 @@
-"""What the convolutions over sets of neighbours share."""
+"""What the convolutions over the neighbours of a vertex share."""
 
 import keras
 from keras import ops
@@ -9,11 +9,11 @@ from pinets_tf.layers.template_layer import TemplateLayer
 
 
 class NeighborConv(TemplateLayer):
-    """Base of the convolutions that take the neighbours of a vertex as a set: y = W^T s + b, s weighted sums of them.
+    """Base of the convolutions over the neighbours of a vertex: y = W^T s + b, with s weighted sums of them.
 
-    A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start), `_build_weights` and `_sums`, which
-    returns s (batch, vertices, K, channels) for K weightings. That the sums come before W keeps them small: mapped
-    first, every neighbour has K times the filters.
+    A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start) and `_sums`, which returns s (batch,
+    vertices, K, channels) for K weightings, with weights made in `_build_weights`. That the sums come before W keeps
+    them small: mapped first, every neighbour has K times the filters. Or it defines `_maps`, which returns W^T s.
 
     Args:
         filters: the number of outputs of each vertex.
@@ -27,6 +27,9 @@ class NeighborConv(TemplateLayer):
         bias_regularizer, bias_constraint: of b.
         **kwargs: those of `keras.layers.Layer`.
     """
+
+    # What a subclass calls its table of neighbours.
+    TABLE = "neighbors"
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class NeighborConv(TemplateLayer):
     ):
         super().__init__(**kwargs)
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
-        self._set_neighbors("neighbors", neighbors, keep)
+        self._set_neighbors(self.TABLE, neighbors, keep)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -61,7 +64,7 @@ class NeighborConv(TemplateLayer):
         raise NotImplementedError
 
     def _build_weights(self, channels):
-        raise NotImplementedError
+        """Makes the weights of a subclass."""
 
     def _sums(self, x):
         raise NotImplementedError
@@ -76,7 +79,7 @@ class NeighborConv(TemplateLayer):
 
     def _there(self, table):
         """Returns where `table` has a neighbour."""
-        return ops.less(table, self._table_shape("neighbors")[0])
+        return ops.less(table, self._table_shape(self.TABLE)[0])
 
     @property
     def _wide(self):
@@ -84,7 +87,7 @@ class NeighborConv(TemplateLayer):
         return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
     def build(self, input_shape):
-        self._check_vertices(input_shape, self._table_shape("neighbors")[0])
+        self._check_vertices(input_shape, self._table_shape(self.TABLE)[0])
         self._build_tables()
         channels = input_shape[-1]
         limit = (3 * self._kernel_variance(channels)) ** 0.5
@@ -107,14 +110,17 @@ class NeighborConv(TemplateLayer):
             )
         self.built = True
 
-    def call(self, x):
+    def _maps(self, x):
         matrix = self._matrix()
         y = ops.matmul(ops.reshape(self._sums(x), (-1, matrix.shape[0])), matrix)
-        y = ops.reshape(y, (-1, self._rows("neighbors"), self.filters))
+        return ops.reshape(y, (-1, self._rows(self.TABLE), self.filters))
+
+    def call(self, x):
+        y = self._maps(x)
         return y if self.bias is None else ops.add(y, self.bias)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self._rows("neighbors"), self.filters)
+        return (input_shape[0], self._rows(self.TABLE), self.filters)
 
     def get_config(self):
         config = {

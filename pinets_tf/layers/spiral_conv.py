@@ -4,8 +4,7 @@ import keras
 from keras import ops
 
 from pinets_tf.kernels import neighbor_maps
-from pinets_tf.layers.checks import positive_integer
-from pinets_tf.layers.template_layer import TemplateLayer
+from pinets_tf.layers.neighbor_conv import NeighborConv
 
 
 def gather_neighbors(x, table):
@@ -50,7 +49,7 @@ def _map_first(x, table, kernel):
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class SpiralConv(TemplateLayer):
+class SpiralConv(NeighborConv):
     """A convolution over the vertices of a mesh, along a spiral around each of them (Sec. 5.3; Bouritsas et al.).
 
         y_v = sum_j W_j^T x_(s(v, j)) + b,    j = 1, ..., L
@@ -67,7 +66,8 @@ class SpiralConv(TemplateLayer):
         keep: the vertices whose outputs are wanted, such as those of the next level, or `None` for all. The others are
             not computed.
         use_bias: whether there is a b.
-        kernel_initializer: initializer of W, an array (L, channels, filters).
+        kernel_initializer: initializer of W, an array (L, channels, filters); `None` is uniform with the variance
+            1 / (L * channels).
         bias_initializer: initializer of b.
         kernel_regularizer, kernel_constraint: of W.
         bias_regularizer, bias_constraint: of b.
@@ -95,71 +95,16 @@ class SpiralConv(TemplateLayer):
     Learning and Generation", ICCV 2019.
     """
 
-    def __init__(
-        self,
-        filters,
-        spirals,
-        keep=None,
-        *,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
-        self._set_neighbors("spirals", spirals, keep)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+    TABLE = "spirals"
 
-    def build(self, input_shape):
-        vertices, length = self._table_shape("spirals")
-        self._check_vertices(input_shape, vertices)
-        self._build_tables()
-        self.kernel = self.add_weight(
-            shape=(length, input_shape[-1], self.filters),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
-        self.built = True
+    def __init__(self, filters, spirals, keep=None, *, kernel_initializer="glorot_uniform", **kwargs):
+        super().__init__(filters, spirals, keep=keep, kernel_initializer=kernel_initializer, **kwargs)
 
-    def call(self, x):
-        (y,) = spiral_maps(x, *self._neighbors("spirals"), [self.kernel])
-        return y if self.bias is None else ops.add(y, self.bias)
+    def _kernel_shape(self, channels):
+        return (self._table_shape("spirals")[1], channels, self.filters)
 
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self._rows("spirals"), self.filters)
+    def _kernel_variance(self, channels):
+        return 1 / (self._table_shape("spirals")[1] * channels)
 
-    def get_config(self):
-        config = {
-            "filters": self.filters,
-            "keep": None,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-        }
-        return {**config, **super().get_config()}
+    def _maps(self, x):
+        return spiral_maps(x, *self._neighbors("spirals"), [self.kernel])[0]
