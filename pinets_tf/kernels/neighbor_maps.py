@@ -25,39 +25,45 @@ def fuses():
     return not control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
-def maps(x, table, values, kernels):
-    """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel.
+def maps(x, table, values, kernels, bias=None):
+    """Returns sum_j kernel[j]^T x[table[:, j]] + bias for every kernel.
 
     Args:
         x: features (batch, vertices, channels).
         table: indices (rows, length); the number of vertices stands for a vertex of zeros.
         values: the same as a NumPy array.
         kernels: tensors (length, channels, filters) of one size.
+        bias: a vector (filters,) or `None`. Added to the product itself, it costs TensorFlow no pass at inference.
     """
     (rows, length), vertices = values.shape, x.shape[1]
     _, channels, filters = kernels[0].shape
     used, owners = _sorted(values, vertices)
+    count = len(kernels)
 
     @tf.custom_gradient
-    def run(x, *kernels):
+    def run(x, *weights):
+        kernels, vectors = weights[:count], weights[count:]
         padded = tf.pad(x, ((0, 0), (0, 1), (0, 0)))
         gathered = tf.reshape(tf.gather(padded, table, axis=1), (-1, length * channels))
         flattened = [tf.reshape(kernel, (length * channels, filters)) for kernel in kernels]
-        outputs = [tf.reshape(tf.matmul(gathered, kernel), (-1, rows, filters)) for kernel in flattened]
+        outputs = [tf.matmul(gathered, kernel) for kernel in flattened]
+        outputs = [tf.nn.bias_add(output, vector) for output in outputs for vector in vectors] or outputs
+        outputs = [tf.reshape(output, (-1, rows, filters)) for output in outputs]
 
         def gradient(*upstream):
             products = [tf.matmul(gathered, tf.reshape(dy, (-1, filters)), transpose_a=True) for dy in upstream]
             dkernels = [tf.reshape(product, (length, channels, filters)) for product in products]
+            dvectors = [tf.reduce_sum(tf.add_n(upstream), (0, 1)) for _ in vectors]
             # Rows (length * rows, batch * channels).
             dy = tf.concat(upstream, -1) if len(upstream) > 1 else upstream[0]
             dy = tf.reshape(tf.transpose(dy, (1, 0, 2)), (1, -1, filters * len(kernels)))
             joined = tf.concat(kernels, -1) if len(kernels) > 1 else kernels[0]
             spread = tf.reshape(tf.matmul(dy, joined, transpose_b=True), (length * rows, -1))
-            return _summed(spread, used, owners, vertices, channels), *dkernels
+            return _summed(spread, used, owners, vertices, channels), *dkernels, *dvectors
 
         return outputs, gradient
 
-    return run(x, *map(tf.convert_to_tensor, kernels))
+    return run(x, *map(tf.convert_to_tensor, kernels if bias is None else [*kernels, bias]))
 
 
 def narrow_maps(x, table, values, kernels):

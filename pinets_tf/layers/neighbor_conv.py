@@ -13,7 +13,7 @@ class NeighborConv(TemplateLayer):
 
     A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start) and `_sums`, which returns s (batch,
     vertices, K, channels) for K weightings, with weights made in `_build_weights`. That the sums come before W keeps
-    them small: mapped first, every neighbour has K times the filters. Or it defines `_maps`, which returns W^T s.
+    them small: mapped first, every neighbour has K times the filters. Or it defines `call` itself.
 
     Args:
         filters: the number of outputs of each vertex.
@@ -110,14 +110,12 @@ class NeighborConv(TemplateLayer):
             )
         self.built = True
 
-    def _maps(self, x):
+    def call(self, x):
         matrix = self._matrix()
         y = ops.matmul(ops.reshape(self._sums(x), (-1, matrix.shape[0])), matrix)
+        # Added before the shape changes, where TensorFlow joins it to the product.
+        y = y if self.bias is None else ops.add(y, self.bias)
         return ops.reshape(y, (-1, self._rows(self.TABLE), self.filters))
-
-    def call(self, x):
-        y = self._maps(x)
-        return y if self.bias is None else ops.add(y, self.bias)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._rows(self.TABLE), self.filters)

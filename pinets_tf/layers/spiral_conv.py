@@ -12,30 +12,33 @@ def gather_neighbors(x, table):
     return neighbor_maps.take(ops.pad(x, ((0, 0), (0, 1), (0, 0))), table, 1)
 
 
-def spiral_maps(x, table, values, kernels):
-    """Returns sum_j kernel[j]^T x[table[:, j]] for every kernel (length, channels, filters).
+def spiral_maps(x, table, values, kernels, bias=None):
+    """Returns sum_j kernel[j]^T x[table[:, j]] + bias for every kernel (length, channels, filters).
 
     Args:
         x: features (batch, vertices, channels).
         table: indices (rows, length).
         values: their values as a NumPy array, or `None` where they are not known.
         kernels: kernels of one size.
+        bias: a vector (filters,) or `None`.
     """
     rows, length = table.shape
     _, channels, filters = kernels[0].shape
-    narrow = 2 * filters <= channels
-    if values is not None and neighbor_maps.fuses():
-        return (neighbor_maps.narrow_maps if narrow else neighbor_maps.maps)(x, table, values, kernels)
-    if narrow:
-        joined = _map_first(x, table, kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1))
-        return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
+    fuses = values is not None and neighbor_maps.fuses()
+    if 2 * filters <= channels:
+        maps = neighbor_maps.narrow_maps(x, table, values, kernels) if fuses else _map_first(x, table, kernels)
+        return maps if bias is None else [ops.add(y, bias) for y in maps]
+    if fuses:
+        return neighbor_maps.maps(x, table, values, kernels, bias)
     gathered = ops.reshape(gather_neighbors(x, table), (-1, length * channels))
-    products = [ops.matmul(gathered, ops.reshape(kernel, (length * channels, filters))) for kernel in kernels]
-    return [ops.reshape(product, (-1, rows, filters)) for product in products]
+    maps = [ops.matmul(gathered, ops.reshape(kernel, (length * channels, filters))) for kernel in kernels]
+    maps = maps if bias is None else [ops.add(y, bias) for y in maps]
+    return [ops.reshape(y, (-1, rows, filters)) for y in maps]
 
 
-def _map_first(x, table, kernel):
+def _map_first(x, table, kernels):
     """Maps every vertex to what it gives to each position of a spiral, and gathers that, which is narrower."""
+    kernel = kernels[0] if len(kernels) == 1 else ops.concatenate(kernels, axis=-1)
     (rows, length), (_, channels, filters), vertices = table.shape, kernel.shape, x.shape[1]
     x = ops.reshape(ops.transpose(x, (1, 0, 2)), (-1, channels))
     mapped = ops.matmul(x, ops.reshape(ops.transpose(kernel, (1, 0, 2)), (channels, length * filters)))
@@ -45,7 +48,8 @@ def _map_first(x, table, kernel):
     mapped = ops.pad(mapped, ((0, length), (0, 0)))
     places = ops.add(ops.multiply(table, length), ops.arange(length, dtype=table.dtype))
     summed = ops.sum(neighbor_maps.take(mapped, places, 0), axis=1)
-    return ops.transpose(ops.reshape(summed, (rows, -1, filters)), (1, 0, 2))
+    joined = ops.transpose(ops.reshape(summed, (rows, -1, filters)), (1, 0, 2))
+    return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -106,5 +110,5 @@ class SpiralConv(NeighborConv):
     def _kernel_variance(self, channels):
         return 1 / (self._table_shape("spirals")[1] * channels)
 
-    def _maps(self, x):
-        return spiral_maps(x, *self._neighbors("spirals"), [self.kernel])[0]
+    def call(self, x):
+        return spiral_maps(x, *self._neighbors("spirals"), [self.kernel], self.bias)[0]
