@@ -101,7 +101,7 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         bias_constraint=None,
         **kwargs,
     ):
-        self._per_vertex = normalize in PER_VERTEX
+        self._per_vertex = isinstance(normalize, str) and normalize in PER_VERTEX
         if isinstance(normalize, str):
             one_of("normalize", normalize, (*PER_VERTEX, *NORMALIZERS))
         super().__init__(order, normalize=PER_VERTEX[normalize] if self._per_vertex else normalize, **kwargs)
