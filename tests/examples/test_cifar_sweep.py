@@ -105,7 +105,7 @@ def started(tmp_path):
     """Starts a sweep of one run and returns it with the process id of that run."""
     options = [f"--workdir={tmp_path}", "--orders=1", "--blocks=1", "--seeds=0", "--noreference"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--dataset=none.npz"], cwd=ROOT, **pipes)
+    sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--epochs=100000"], cwd=ROOT, **pipes)
     while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()):
         assert sweep.poll() is None
         time.sleep(0.02)
@@ -136,7 +136,7 @@ def test_an_interrupted_sweep_stops_its_run_and_says_how_to_go_on(tmp_path, how)
     assert sweep.returncode == 130 and "Traceback" not in err
     assert "Interrupted. Finished runs and epochs are kept; go on with: python" in err
     assert err.strip().endswith(
-        f"--workdir={tmp_path} --orders=1 --blocks=1 --seeds=0 --noreference -- --dataset=none.npz"
+        f"--workdir={tmp_path} --orders=1 --blocks=1 --seeds=0 --noreference -- --epochs=100000"
     )
     assert not Path(f"/proc/{child}").exists()
 
