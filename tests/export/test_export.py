@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pinets_tf.models import resnet
 from tests.commands import run
@@ -26,6 +27,10 @@ def test_export_and_verify(model_file, tmp_path):
     versions = sorted(path.name for path in (tmp_path / "served" / "network").iterdir())
     assert versions == ["1", "2", "7", "8"]
     saved_model, tflite = tmp_path / "served" / "network" / "1", tmp_path / "network.tflite"
+    names = [variable.name for variable in tf.saved_model.load(saved_model).variables]
+    # The normalisations of products are folded, those behind convolutions are left.
+    assert any("normalize_2/gamma" in name for name in names) and any("moving_mean" in name for name in names)
+    assert not any("normalize_2/moving" in name for name in names)
     run("export/tflite.py", saved_model, "--output", tflite)
     np.save(tmp_path / "inputs.npy", np.random.default_rng(0).normal(size=(5, 8, 8, 3)))
     done = run("export/verify.py", model_file, saved_model, tflite, "--inputs", tmp_path / "inputs.npy")
