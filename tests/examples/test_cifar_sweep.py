@@ -105,6 +105,8 @@ def started(tmp_path):
     """Starts a sweep of one run and returns it with the process id of that run."""
     options = [f"--workdir={tmp_path}", "--orders=1", "--blocks=1", "--seeds=0", "--noreference"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell starts what runs in its background with interrupts ignored, and that is inherited.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--epochs=100000"], cwd=ROOT, **pipes)
     while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()):
         assert sweep.poll() is None
