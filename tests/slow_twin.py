@@ -11,7 +11,8 @@ def expand(layer):
     stands for the form that takes z in each of its j last axes.
     """
     get = keras.ops.convert_to_numpy
-    factors = [get(factor.kernel).T for factor in layer.factors]
+    size = len(get(layer.factors[0].kernel))
+    factors = [get(factor.kernel).T if factor.weights else np.eye(size) for factor in layer.factors]
     kind = type(layer).__name__
     if kind == "CCP":
         x = [np.zeros(len(factors[0])), factors[0]]

@@ -8,6 +8,7 @@ import keras
 from pinets_tf.layers import (
     NCP,
     GMMConv,
+    Injection,
     PolynomialResidual,
     PooledProduct,
     ProdPoly,
@@ -109,6 +110,8 @@ def _through(layer, degrees):
         return max(degrees)
     if isinstance(layer, keras.layers.Multiply):
         return sum(degrees)
+    if isinstance(layer, Injection):
+        return _injection_degree(layer, *degrees)
     return degrees[0] * _order(layer)
 
 
@@ -131,30 +134,47 @@ def _order(layer):
 
 def _horner_degree(layer):
     """Follows the recursion of a polynomial layer in degrees."""
+    scale = _normalizer_degree(layer)
+    computed = layer.computed_products
+    if isinstance(layer, PolynomialResidual):
+        shortcut = 1 if layer.shortcut is None else _through(layer.shortcut, [1])
+        factor = shortcut if layer.factor is None else _through(layer.factor, [shortcut])
+        x = carry = _through(layer.branch, [1])
+        for n in range(1, layer.order):
+            x = max(scale * (factor + x), carry) if n <= computed else carry
+        return max(shortcut, x)
+    if isinstance(layer, PooledProduct):
+        factor = _through(layer.factor, [1])
+        return functools.reduce(lambda x, _: max(scale * (factor + x), x), range(computed), 1)
+    operator = getattr(layer, "operator", None)
+    factor = 1 if operator is None else _through(operator, [1])
+    state = factor if isinstance(layer, NCP) else 1
+    others = 1 if getattr(layer, "identity_factors", False) else factor
+    x = factor
+    for n in range(1, layer.order):
+        # A product that is left out passes on what is carried around it, or else the state.
+        x = scale * (others + state * x) if n <= computed else (state * x if type(layer) is NCP else x)
+    return x
+
+
+def _normalizer_degree(layer):
+    """Returns the degree of what normalises the products of a polynomial layer."""
     normalize = layer.normalize if layer.order > 1 else None
     if isinstance(normalize, str) and normalize not in ("batch", "affine"):
         raise NotPolynomial(
             f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} with "
             f"normalize={normalize!r}. Use normalize='batch', which is linear at inference."
         )
-    scale = _through(normalize, [1]) if isinstance(normalize, keras.layers.Layer) else 1
-    if isinstance(layer, PolynomialResidual):
-        shortcut = 1 if layer.shortcut is None else _through(layer.shortcut, [1])
-        factor = shortcut if layer.factor is None else _through(layer.factor, [shortcut])
-        x = carry = _through(layer.branch, [1])
-        for _ in range(1, layer.order):
-            x = max(scale * (factor + x), carry)
-        return max(shortcut, x)
-    if isinstance(layer, PooledProduct):
-        factor = _through(layer.factor, [1])
-        return functools.reduce(lambda x, _: max(scale * (factor + x), x), range(1, layer.order), 1)
-    operator = getattr(layer, "operator", None)
-    factor = 1 if operator is None else _through(operator, [1])
-    state = factor if isinstance(layer, NCP) else 1
-    x = factor
-    for _ in range(1, layer.order):
-        x = scale * (factor + state * x)
-    return x
+    return _through(normalize, [1]) if isinstance(normalize, keras.layers.Layer) else 1
+
+
+def _injection_degree(layer, x, z):
+    """Returns the degree of a map of degree `x` after a product with a vector made from a latent of degree `z`."""
+    factor = z if layer.factor is None else _through(layer.factor, [z])
+    if not layer.computed_products:
+        return max(x, factor) if layer.offset else x
+    # A map to which nothing is multiplied has a lower degree than the product, and so has the offset.
+    return _normalizer_degree(layer) * (factor + x)
 
 
 def _activation_of(layer):

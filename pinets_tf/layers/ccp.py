@@ -27,6 +27,8 @@ class CCP(Polynomial):
         rank: k, the number of columns of U_n. Give `rank` or `operator`.
         operator: a Keras layer that is copied for every U_n instead, such as `Conv2D(64, 3, padding="same")`; C then
             acts on its channels. It must be linear for the layer to be a polynomial.
+        identity_factors: whether U_n is the identity for n >= 2, so that each product is one with z itself; x_1 then
+            must have the shape of z.
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.

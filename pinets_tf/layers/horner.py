@@ -1,5 +1,6 @@
 """The recursion that every polynomial block of the paper shares."""
 
+import functools
 from types import SimpleNamespace
 
 import keras
@@ -64,6 +65,8 @@ class HornerLayer(keras.layers.Layer):
         # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
         self._templates = SimpleNamespace(normalize=normalize, policies={})
         self.supports_masking = True
+        # How many products are computed; later ones are left out. None for all; see `analysis.without_products`.
+        self.products = None
         self.normalizers = []
         self.gates = []
 
@@ -82,6 +85,11 @@ class HornerLayer(keras.layers.Layer):
         """Whether the gates are part of the normalisations, which they can be where these follow the product."""
         follows_product = self.normalize in ("batch", "layer", "instance", "affine") and self.normalize_at != "order"
         return self.gate and follows_product and not self.GATES_THE_STATE
+
+    @property
+    def computed_products(self):
+        """How many products are computed: all of them, N - 1, unless some are left out."""
+        return self.order - 1 if self.products is None else min(self.products, self.order - 1)
 
     def _build_steps(self, shape):
         """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
@@ -135,6 +143,9 @@ class HornerLayer(keras.layers.Layer):
 
         In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
         """
+        if n - 1 > self.computed_products:
+            added = [term for term in (skip, bias) if term is not None]
+            return functools.reduce(ops.add, added, state if carry is None else carry)
         normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
         narrow = self.compute_dtype == "float16"
         wide = "float32" if narrow else self.compute_dtype
@@ -202,13 +213,18 @@ class HornerLayer(keras.layers.Layer):
             for name, layers in maps
             if any(layer.quantization_mode for layer in layers)
         }
-        return {**super().get_config(), **config, **({"quantized": policies} if policies else {})}
+        changed = {"quantized": policies} if policies else {}
+        if self.products is not None:
+            changed["products"] = self.products
+        return {**super().get_config(), **config, **changed}
 
     @classmethod
     def from_config(cls, config):
         policies = config.get("quantized", {})
-        config = {key: value for key, value in config.items() if key != "quantized"}
+        products = config.get("products")
+        config = {key: value for key, value in config.items() if key not in ("quantized", "products")}
         layer = super().from_config(deserialize_layers(config))
+        layer.products = products
         layer._templates.policies = {
             name: list(map(keras.dtype_policies.get, saved)) for name, saved in policies.items()
         }

@@ -31,6 +31,8 @@ class NCP(Polynomial):
         operator: a Keras layer that is copied for every A_n and S_n instead, such as `Conv2D(64, 3, padding="same")`; C
             then acts on its channels. It must keep the shape of what it returns, and be linear for the layer to be a
             polynomial.
+        identity_factors: whether A_n is the identity for n >= 2, so that each product is one with z itself; x_1 then
+            must have the shape of z.
         b_initializer: initializer of every b_n; by default b_1 = 1 and 1 / sqrt(2) for the others.
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.

@@ -29,6 +29,8 @@ class NCPSkip(NCP):
         operator: a Keras layer that is copied for every A_n and S_n instead, such as `Conv2D(64, 3, padding="same")`; C
             then acts on its channels. It must keep the shape of what it returns, and be linear for the layer to be a
             polynomial.
+        identity_factors: whether A_n is the identity for n >= 2, so that each product is one with z itself; x_1 then
+            must have the shape of z.
         learn_skip: whether V_n is a learned k x k matrix on the channels, starting at the identity, instead of the
             identity.
         b_initializer: initializer of every b_n; by default b_1 = 1 / sqrt(N), and 1 / sqrt(2 N) for the others.

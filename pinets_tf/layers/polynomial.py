@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.horner import HornerLayer
 
@@ -24,6 +24,7 @@ class Polynomial(HornerLayer):
         operator: a Keras layer that stands for the linear maps: it is copied by its config for every factor, each copy
             with initial values of its own, its `use_bias` switched off. It must be linear for the layer to be a
             polynomial. Give `operator` or `rank`.
+        identity_factors: whether the factors of order 2 and above are the identity; x_1 must have the shape of z.
         use_bias: whether there is a beta.
         kernel_initializer: initializer of the matrices (factors with `rank`, and C). The default keeps the variance of
             the output at that of the input for every order, each order taking its share; it also serves copies of an
@@ -44,6 +45,7 @@ class Polynomial(HornerLayer):
         rank=None,
         operator=None,
         *,
+        identity_factors=False,
         normalize=None,
         normalize_at="product",
         gate=False,
@@ -74,6 +76,7 @@ class Polynomial(HornerLayer):
             rank = positive_integer("rank", rank, "Pass the number of columns of each factor, such as rank=64.")
         self.units = units
         self.rank = rank
+        self.identity_factors = bool(identity_factors)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -82,7 +85,7 @@ class Polynomial(HornerLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self._templates.operator = operator
-        self.factors = [self._linear_map(self.FACTOR, n) for n in range(1, self.order + 1)]
+        self.factors = [self._factor(n) for n in range(1, self.order + 1)]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
 
     @property
@@ -97,6 +100,11 @@ class Polynomial(HornerLayer):
     def _factor_variance(self, letter, n):
         """Returns the variance that factor `letter`_n gives its output for input of variance one, at the start."""
         raise NotImplementedError
+
+    def _factor(self, n):
+        if n > 1 and self.identity_factors:
+            return keras.layers.Identity(dtype=self.dtype_policy, name=f"{self.FACTOR}_{n}")
+        return self._linear_map(self.FACTOR, n)
 
     def _linear_map(self, letter, n):
         """Makes the linear map `letter`_n: a matrix of `rank` columns or a copy of the operator."""
@@ -132,6 +140,12 @@ class Polynomial(HornerLayer):
         for factor in self.factors:
             factor.build(input_shape)
         shape = self._state_shape(input_shape)
+        if self.identity_factors and not same_shape(tuple(shape), tuple(input_shape)):
+            raise ValueError(
+                "With `identity_factors` each product is one of z with a state, so both have one shape. "
+                f"Received: z of shape {tuple(input_shape)} and x_1 of shape {tuple(shape)}. "
+                "Pass a `rank` or an `operator` that returns as many channels as z has, or identity_factors=False."
+            )
         self._build_recursion(shape)
         self._build_steps(shape)
         if self.C is not None:
@@ -193,6 +207,7 @@ class Polynomial(HornerLayer):
         config = {
             "units": self.units,
             "rank": self.rank,
+            "identity_factors": self.identity_factors,
             "operator": None if operator is None else keras.saving.serialize_keras_object(operator),
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)

@@ -14,11 +14,13 @@ from pinets_tf.layers import (
     FeaStConv,
     GATConv,
     GMMConv,
+    Injection,
     LogMelSpectrogram,
     NCPSkip,
     PolynomialResidual,
     PooledProduct,
     ProdPoly,
+    SpectralNormalization,
     SpiralConv,
     SpiralPolynomial,
     VertexResample,
@@ -28,16 +30,34 @@ from pinets_tf.layers import (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A layer to make with keyword arguments such as `dtype`, the shape of one input, and its degree at inference."""
+    """A layer to make with keyword arguments such as `dtype`, the shape of one input, and its degree at inference.
+
+    The shape is a list of shapes for a layer of several inputs.
+    """
 
     cls: type
     make: Callable
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | list[tuple[int, ...]]
     degree: int | None
     has_template: bool = False
 
     def batch(self, size=3, dtype="float32", seed=0):
-        return np.random.default_rng(seed).normal(size=(size, *self.shape)).astype(dtype)
+        rng = np.random.default_rng(seed)
+        return self.each(lambda shape: rng.normal(size=(size, *shape)).astype(dtype))
+
+    def each(self, function):
+        """Returns what `function` makes of the shape of the input, or a list with that of each."""
+        return [function(shape) for shape in self.shape] if isinstance(self.shape, list) else function(self.shape)
+
+    @property
+    def input_shape(self):
+        """The shape with a batch of any size."""
+        return self.each(lambda shape: (None, *shape))
+
+    @property
+    def axes(self):
+        """How many axes the largest input has, without the batch."""
+        return max(map(len, self.shape)) if isinstance(self.shape, list) else len(self.shape)
 
 
 def _conv(**options):
@@ -61,6 +81,10 @@ def _pooled(order=2, degree=2, **settings):
         (6, 6, 3),
         degree,
     )
+
+
+def _injection(**settings):
+    return Case(Injection, lambda **options: Injection(**settings, **options), [(6, 6, 4), (5,)], 2)
 
 
 def _vector(cls, order=3, **settings):
@@ -119,6 +143,13 @@ CASES = {
     "GATConv": _neighbors(GATConv, None, heads=3),
     "GATConv-concat-keep": _neighbors(GATConv, None, heads=2, combine="concat", keep=[3, 0]),
     "GMMConv-keep": _neighbors(GMMConv, 1, COORDINATES, kernels=3, keep=[3, 0], use_bias=False),
+    "Injection": _injection(),
+    "Injection-skip-offset": _injection(skip=True, offset=True, bias_initializer="ones"),
+    "Injection-batch": _injection(normalize="batch"),
+    "Injection-gate-layer": dataclasses.replace(
+        _injection(normalize="layer", skip=True, gate=True, factor=keras.layers.Dense(4, use_bias=False)), degree=1
+    ),
+    "Injection-vectors": dataclasses.replace(_injection(), shape=[(4,), (5,)]),
     "LogMelSpectrogram": Case(
         LogMelSpectrogram,
         lambda **options: LogMelSpectrogram(6, 16, fft_length=64, lowest_hz=300.0, **options),
@@ -127,9 +158,11 @@ CASES = {
     ),
     "NCP": _vector(NCP),
     "NCP-gate": dataclasses.replace(_vector(NCP, gate=True), degree=1),
+    "NCP-identity": dataclasses.replace(_vector(NCP, identity_factors=True), shape=(6,)),
     "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),
     "NCP-conv": _image(NCP),
     "NCPSkip": _vector(NCPSkip),
+    "NCPSkip-conv-identity": dataclasses.replace(_image(NCPSkip, identity_factors=True), shape=(6, 6, 4)),
     "NCPSkip-learned-batch": _vector(NCPSkip, learn_skip=True, normalize="batch"),
     "NCPSkip-conv-batch": _image(NCPSkip, normalize="batch"),
     "NCPSkip-regularised": _vector(
@@ -167,6 +200,18 @@ CASES = {
     "PooledProduct-gate-tanh": _pooled(degree=None, normalize="tanh", normalize_at="order", gate=True),
     "PooledProduct-sequence": dataclasses.replace(_pooled(gate=True, degree=1), shape=(7, 3)),
     "ProdPoly": Case(ProdPoly, _product, (5,), 6),
+    "SpectralNormalization": Case(
+        SpectralNormalization,
+        lambda **options: SpectralNormalization(keras.layers.Dense(4), **options),
+        (5,),
+        1,
+    ),
+    "SpectralNormalization-conv": Case(
+        SpectralNormalization,
+        lambda **options: SpectralNormalization(_conv(), 2, seed=3, **options),
+        (6, 6, 3),
+        1,
+    ),
     "SpiralConv": Case(SpiralConv, lambda **options: SpiralConv(4, SPIRALS, **options), (5, 3), 1, True),
     "SpiralConv-narrow": Case(SpiralConv, lambda **options: SpiralConv(1, SPIRALS, **options), (5, 3), 1, True),
     "SpiralConv-keep": Case(SpiralConv, lambda **options: SpiralConv(4, SPIRALS, [3, 0], **options), (5, 3), 1, True),
@@ -194,8 +239,14 @@ def numpy(x):
 
 def functional(case, **options):
     """Returns a functional model of the layer alone, with a variable batch."""
-    images = keras.Input(case.shape)
-    return keras.Model(images, case.make(**options)(images))
+    inputs = case.each(keras.Input)
+    return keras.Model(inputs, case.make(**options)(inputs))
+
+
+def with_head(layer, case, head):
+    """Returns a functional model of a layer and other layers after it."""
+    inputs = case.each(keras.Input)
+    return keras.Model(inputs, keras.Sequential(head)(layer(inputs)))
 
 
 def computing_layers(layer):

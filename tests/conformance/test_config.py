@@ -32,8 +32,8 @@ def test_config_keeps_the_policies_inside(case):
     for policy in ("mixed_bfloat16", "float64"):
         layer = case.make(dtype=policy)
         again = type(layer).from_config(layer.get_config())
-        layer.build((None, *case.shape))
-        again.build((None, *case.shape))
+        layer.build(case.input_shape)
+        again.build(case.input_shape)
         policies = [inner.dtype_policy.name for inner in computing_layers(layer)]
         assert [inner.dtype_policy.name for inner in computing_layers(again)] == policies
 
@@ -50,7 +50,7 @@ def test_clone_model(case):
 def test_weight_names_are_distinct_and_stable(case):
     first, second = case.make(name="layer"), case.make(name="layer")
     for layer in (first, second):
-        layer.build((None, *case.shape))
+        layer.build(case.input_shape)
     paths = [weight.path for weight in first.weights]
     assert len(set(paths)) == len(paths)
     assert [path.rsplit("/", 1)[1] for path in paths] == [weight.path.rsplit("/", 1)[1] for weight in second.weights]

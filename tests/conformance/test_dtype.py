@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import computing_layers, every_layer, functional, numpy
+from tests.conformance.cases import computing_layers, every_layer, functional, numpy, with_head
 
 POLICIES = ("mixed_float16", "mixed_bfloat16", "bfloat16", "float64")
 
@@ -40,7 +40,7 @@ def test_global_policy_gives_nearly_the_same_numbers(case, policy):
 def test_trains_under_mixed_float16(case):
     keras.config.set_dtype_policy("mixed_float16")
     head = [keras.layers.Flatten(), keras.layers.Dense(1, dtype="float32")]
-    model = keras.Sequential([case.make(), *head])
+    model = with_head(case.make(), case, head)
     model.compile("sgd", "mse")
     loss = model.fit(case.batch(8), np.ones(8), batch_size=4, verbose=0).history["loss"]
     assert np.isfinite(loss).all()

@@ -17,7 +17,8 @@ def two_steps(case, strategy, xla, freeze, batch):
     with strategy.scope():
         layer = functional(case)
         # A readout, since a frozen layer alone has nothing to learn.
-        network = keras.Model(layer.inputs, keras.layers.Dense(2)(layer.outputs[0]))
+        inputs = layer.inputs if isinstance(case.shape, list) else layer.inputs[0]
+        network = keras.Model(inputs, keras.layers.Dense(2)(layer.outputs[0]))
         randomise(network)
         for inner in network._flatten_layers():
             if freeze and isinstance(inner, keras.layers.BatchNormalization):
@@ -25,7 +26,8 @@ def two_steps(case, strategy, xla, freeze, batch):
         model = ReplicaModel(network, xla=xla)
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
     targets = np.ones(network(batch).shape, "float32")
-    batches = tf.data.Dataset.from_tensor_slices((batch, targets)).batch(len(batch)).repeat(2)
+    inputs = tuple(batch) if isinstance(batch, list) else batch
+    batches = tf.data.Dataset.from_tensor_slices((inputs, targets)).batch(len(targets)).repeat(2)
     model.fit(batches, shuffle=False, verbose=0)
     return [keras.ops.convert_to_numpy(weight) for weight in network.weights]
 

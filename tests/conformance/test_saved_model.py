@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import keras
 import numpy as np
 import pytest
 
@@ -41,11 +42,16 @@ def test_tflite(case, exported):
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     interpreter = litert.Interpreter(model_content=converter.convert())
-    inputs, outputs = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    # In the order of their names, which is that of the inputs.
+    inputs = [part["index"] for part in sorted(interpreter.get_input_details(), key=lambda part: part["name"])]
+    outputs = interpreter.get_output_details()[0]["index"]
     for size in (1, 3):
-        interpreter.resize_tensor_input(inputs, [size, *case.shape])
+        batches = keras.tree.flatten(case.batch(size))
+        for position, batch in zip(inputs, batches):
+            interpreter.resize_tensor_input(position, batch.shape)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(inputs, case.batch(size))
+        for position, batch in zip(inputs, batches):
+            interpreter.set_tensor(position, batch)
         interpreter.invoke()
         expected = numpy(model(case.batch(size)))
         scale = max(1.0, np.abs(expected).max())

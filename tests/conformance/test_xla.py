@@ -1,5 +1,6 @@
 """XLA computes what TensorFlow computes eagerly, values and gradients, in every precision."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -24,9 +25,11 @@ def test_xla_equals_eager(case):
     model = functional(case)
     randomise(model)
     before = model.get_weights()
-    eager = values_and_gradients(model, tf.constant(case.batch()))
+    eager = values_and_gradients(model, keras.tree.map_structure(tf.constant, case.batch()))
     model.set_weights(before)
-    compiled = tf.function(values_and_gradients, jit_compile=True)(model, tf.constant(case.batch()))
+    compiled = tf.function(values_and_gradients, jit_compile=True)(
+        model, keras.tree.map_structure(tf.constant, case.batch())
+    )
     for expected, value in zip(tf.nest.flatten(eager), tf.nest.flatten(compiled)):
         scale = max(1.0, np.abs(numpy(expected)).max())
         np.testing.assert_allclose(numpy(value), numpy(expected), rtol=1e-3, atol=1e-4 * scale)
@@ -38,6 +41,8 @@ def test_xla_compiles_mixed_precision(case, policy):
     import tensorflow as tf
 
     model = functional(case, dtype=policy)
-    outputs, gradients = tf.function(values_and_gradients, jit_compile=True)(model, tf.constant(case.batch()))
+    outputs, gradients = tf.function(values_and_gradients, jit_compile=True)(
+        model, keras.tree.map_structure(tf.constant, case.batch())
+    )
     assert np.isfinite(numpy(outputs).astype("float32")).all()
     assert all(gradient is not None and np.isfinite(numpy(gradient)).all() for gradient in gradients)

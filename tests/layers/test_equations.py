@@ -47,6 +47,18 @@ def test_equals_full_tensors_of_eq_2(cls, options, order):
     np.testing.assert_allclose(numpy(layer(z)), evaluate(*expand(layer), z), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("cls", [CCP, NCP, NCPSkip])
+def test_identity_factors_are_products_with_z(cls):
+    layer = cls(3, 3, rank=5, identity_factors=True, dtype="float64")
+    layer.build((None, 5))
+    rng = np.random.default_rng(0)
+    for weight in layer.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    z = rng.normal(size=(6, 5))
+    np.testing.assert_allclose(numpy(layer(z)), evaluate(*expand(layer), z), rtol=1e-11, atol=1e-11)
+    assert len(cls(3, 3, rank=5).factors) == 3 and not any(factor.weights for factor in layer.factors[1:])
+
+
 def test_twin_has_the_published_tensors_of_ccp_3():
     layer = make(CCP, 3)
     C, U1, U2, U3 = (numpy(part.kernel) for part in (layer.C, *layer.factors))

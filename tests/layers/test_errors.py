@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
+from pinets_tf.layers import CCP, NCP, Injection, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly
 
 
 def conv(**options):
@@ -21,6 +21,36 @@ CASES = {
     "order True": (lambda: NCPSkip(3, True, rank=4), "`order` must be a positive", "order=True", "Pass order=1"),
     "units 0": (lambda: CCP(0, 2, rank=4), "`units` must be a positive", "units=0", "Pass units=None"),
     "rank -1": (lambda: CCP(3, 2, rank=-1), "`rank` must be a positive", "rank=-1", "such as rank=64"),
+    "identity factors of another size": (
+        lambda: apply(NCP(3, 2, rank=4, identity_factors=True), 2, 5),
+        "product is one of z with a state",
+        "z of shape (2, 5) and x_1 of shape (2, 4)",
+        "or identity_factors=False",
+    ),
+    "injection of one input": (
+        lambda: apply(Injection(), 2, 4, 4, 3),
+        "takes a map and a latent vector",
+        "(2, 4, 4, 3)",
+        "layer([map, latent])",
+    ),
+    "injection of a map": (
+        lambda: Injection()([np.zeros((2, 4, 4, 3), "float32")] * 2),
+        "multiplies a map (batch, ..., channels) with a map of a vector",
+        "shapes (2, 4, 4, 3) and (2, 4, 4, 3)",
+        "Pass [map, latent]",
+    ),
+    "injection factor no layer": (
+        lambda: Injection("dense"),
+        "`factor` must be a Keras layer or None",
+        "factor='dense' of type str",
+        "Pass an unbuilt layer",
+    ),
+    "injection factor width": (
+        lambda: Injection(keras.layers.Dense(2))([np.zeros((2, 4, 3), "float32"), np.zeros((2, 5), "float32")]),
+        "one number for each channel of the map, or the shape of the map",
+        "turns (2, 5) into (2, 2) for a map of shape (2, 4, 3)",
+        "returns 3 features",
+    ),
     "pooled factor no layer": (
         lambda: PooledProduct("dense"),
         "`factor` must be a Keras layer",
