@@ -1,5 +1,7 @@
 """The product of a map with a vector made from a latent: the step by which generators take in their noise again."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -62,6 +64,9 @@ class Injection(HornerLayer):
     ICCV 2017, as used by Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 
+    A: Any = None
+    B: Any = None
+
     def __init__(
         self,
         factor=None,
@@ -86,7 +91,6 @@ class Injection(HornerLayer):
         data_format = keras.config.image_data_format() if data_format is None else data_format
         self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
         self._templates.factor = factor
-        self.A = self.B = None
 
     @property
     def factor(self):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pinets_tf.models import resnet
+from pinets_tf.models import linear_generator, resnet
 from tests.commands import run
 
 
@@ -44,6 +44,25 @@ def test_export_and_verify(model_file, tmp_path):
     other.save(tmp_path / "other.keras")
     done = run("export/verify.py", tmp_path / "other.keras", tflite, "--inputs", tmp_path / "inputs.npy", check=False)
     assert done.returncode == 1 and "a relative difference exceeds 0.0001" in done.stderr
+
+
+def test_a_generator_returns_pixels(tmp_path):
+    linear_generator(latent=6, width=0.02).save(tmp_path / "generator.keras")
+    options = ["--output", tmp_path / "served", "--images"]
+    saved_model = run("export/saved_model.py", tmp_path / "generator.keras", *options).stdout.strip()
+    run("export/tflite.py", saved_model, "--output", tmp_path / "generator.tflite")
+    np.save(tmp_path / "latents.npy", np.random.default_rng(0).uniform(-1, 1, (5, 6)))
+    exports = [saved_model, tmp_path / "generator.tflite", "--inputs", tmp_path / "latents.npy"]
+    done = run("export/verify.py", tmp_path / "generator.keras", *exports)
+    for line in done.stdout.splitlines():
+        assert json.loads(line)["first_outputs"] == {"shape": [32, 32, 1], "type": "uint8"}
+        assert json.loads(line)["largest_relative_difference"] < 1e-4
+
+
+def test_pixels_are_of_images_alone(model_file, tmp_path):
+    done = run("export/saved_model.py", model_file, "--output", tmp_path, "--images", check=False)
+    assert done.returncode == 1 and "outputs of shape (None, 4). Leave out --images" in done.stderr
+    assert not list(tmp_path.rglob("saved_model.pb"))
 
 
 @pytest.mark.parametrize(
