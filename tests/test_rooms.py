@@ -16,9 +16,10 @@ ALLOWED = {
     "pinets_tf/layers": {*KERAS, ".kernels", ".layers"},
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
+    "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".metrics"},
     "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".mesh"},
     "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".mesh"},
-    "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", ".layers.checks"},
+    "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", ".layers.checks", ".metrics"},
     "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".mesh", ".training"},
     "export": {*TENSORFLOW, "ai_edge_litert", ".", ".layers", ".models", ".data"},
 }

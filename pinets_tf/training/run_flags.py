@@ -24,6 +24,13 @@ MAY_DIFFER = (
     "azimuth",
     "elevation",
     "up",
+    "inception",
+    "efficientnet_lite0",
+    "score_images",
+    "reference",
+    "sample_every",
+    "checkpoint_every",
+    "steps_per_loop",
 )
 
 

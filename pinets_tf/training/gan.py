@@ -1,0 +1,322 @@
+"""Training of a generator and a discriminator: the loop, what it shows and keeps, and the run as flags say."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from pinets_tf.layers.checks import positive_integer
+from pinets_tf.training.fitting import run
+from pinets_tf.training.gan_average import put_back, settle_statistics, values_of
+from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
+from pinets_tf.training.gan_flags import gan_optimizers, gan_recipe
+from pinets_tf.training.gan_step import LOGGED, SAMPLES, STATISTICS, Adversaries
+from pinets_tf.training.progress import duration
+from pinets_tf.training.runtime import Divergence
+
+GENERATOR, RAW, DISCRIMINATOR = "generator.keras", "generator_raw.keras", "discriminator.keras"
+
+
+@dataclasses.dataclass(frozen=True)
+class GanLessons:
+    """What a generator learns from.
+
+    Args:
+        images: a function from the number of finished steps to an endless dataset of all batches that follow, float32
+            images in [-1, 1]; a batch is for one step, and has `discriminator_steps * batch_size` images.
+        steps: a function that returns how many steps the training has, or says why it has none.
+    """
+
+    images: Callable[[int], tf.data.Dataset]
+    steps: Callable[[], int]
+
+
+def run_gan(workdir, lessons, build, *, draw, evaluate=None, joined=True, samples=64, title="", remedy="", facts=None):
+    """Trains two networks as the flags say, or scores the saved generator with `--eval_only`; ends with a line of JSON.
+
+    The flags are those of `define_run_flags` and `define_gan_flags`. Settings and data that are wrong end the program
+    with the message alone, before the workdir is made.
+
+    Args:
+        workdir: the folder of the run.
+        lessons: a function that returns `GanLessons`.
+        build: a function from these to a pair, the generator and the discriminator.
+        draw, samples: as in `fit_gan`.
+        evaluate: a function from the saved generator and the lessons to a dictionary of JSON values, called in the
+            strategy; `None` for no scores.
+        joined: as in `GanRecipe`.
+        title: a line for the terminal and above the curves.
+        remedy: what to try when a loss is not finite.
+        facts: what the configuration and the result say beside the flags and the scores.
+
+    Returns:
+        The result, a dictionary of JSON values, as in the `result.json` of the workdir.
+    """
+    from absl.flags import FLAGS
+
+    workdir = Path(workdir)
+
+    def adversaries(networks, steps):
+        recipe = gan_recipe(steps=steps, joined=joined)
+        numbers = {name: FLAGS[name].value for name in ("learning_rate", "beta_1", "beta_2", "decay")}
+        generator, discriminator = networks
+        return Adversaries(generator, discriminator, recipe, *gan_optimizers(recipe, **numbers))
+
+    def fit(networks, adversaries, material):
+        names = ("xla", "log_every", "sample_every", "checkpoint_every", "steps_per_loop", "settle")
+        options = {name: FLAGS[name].value for name in names}
+        went = fit_gan(
+            adversaries, material, workdir, draw=draw, samples=samples, title=title, remedy=remedy, **options
+        )
+        return {**went, **(evaluate(load_generator(workdir), material) if evaluate else {})}
+
+    return run(
+        workdir,
+        lessons,
+        build,
+        load=load_generator,
+        optimizer=adversaries,
+        fit=fit,
+        evaluate=evaluate or (lambda generator, material: {}),
+        title=title,
+        facts=facts or {},
+        count=lambda networks: (networks[0] if isinstance(networks, tuple) else networks).count_params(),
+    )
+
+
+def fit_gan(
+    adversaries,
+    lessons,
+    workdir,
+    *,
+    draw,
+    xla="auto",
+    log_every=100,
+    sample_every=1000,
+    checkpoint_every=1000,
+    steps_per_loop=1,
+    samples=64,
+    settle=0,
+    title="",
+    remedy="",
+):
+    """Trains two networks where their workdir left off, saves them, and returns how that went.
+
+    Called inside the scope of the strategy. Writes `generator.keras`, the average, `generator_raw.keras`, the last
+    weights, `discriminator.keras`, `history.csv`, `curves.png`, `samples/`, `checkpoints/` and logs of TensorBoard.
+
+    Args:
+        adversaries: `Adversaries`, the two networks with their optimizers and their recipe.
+        lessons: `GanLessons`.
+        workdir: the folder of the run, as `open_workdir` returns it.
+        draw: a function from uint8 images of shape (n, height, width, channels) and the path of a PNG that it writes to
+            the picture of all of them, an array of shape (height, width, channels).
+        xla: `"auto"`, `"on"` or `"off"`, as in `Adversaries.resolve_xla`.
+        log_every: steps between rows of the history: means of the losses since the row before, loss scales, and how
+            many real images the discriminator sees in a second of training alone.
+        sample_every: steps between pictures of samples of the average generator, always from the same latents.
+        checkpoint_every: steps between checkpoints.
+        steps_per_loop: the most steps in one call of TensorFlow.
+        samples: how many images a picture of samples has.
+        settle: on how many batches the statistics of the average are settled for samples and for the saved generator,
+            as `settle_statistics` does; 0 for the averages of the moving statistics.
+        title: a line above the curves.
+        remedy: what to try when a loss is not finite.
+
+    Returns:
+        A dictionary of JSON values: parameters of both networks, steps, images per second and seconds.
+
+    Raises:
+        Divergence: if a loss or a weight is not finite; the last checkpoint stays.
+        ValueError: if a number is not positive, the images do not fit the recipe, or the checkpoint the networks.
+    """
+    started = time.perf_counter()
+    recipe, workdir = adversaries.recipe, Path(workdir)
+    intervals = {"log": log_every, "sample": sample_every, "checkpoint": checkpoint_every}
+    for name, every in intervals.items():
+        positive_integer(f"{name}_every", every, "Pass 1 or more.")
+    positive_integer("steps_per_loop", steps_per_loop, "Pass 1 or more.")
+    checkpoints = GanCheckpoints(workdir)
+    step, sums = checkpoints.restore(adversaries)
+    history = GanHistory(workdir, step)
+    sums = np.zeros(len(LOGGED), adversaries.dtype) if sums is None else sums
+    if step < recipe.steps:
+        batches = _batches_of_steps(lessons.images(step), recipe)
+        print(adversaries.resolve_xla(xla, next(iter(batches))[: recipe.batch_size // adversaries.replicas, 0]))
+        iterator = iter(tf.distribute.get_strategy().experimental_distribute_dataset(batches))
+    if step:
+        print(f"going on after step {step:,} of {recipe.steps:,}")
+    gallery = Samples(adversaries, workdir, draw, samples, settle)
+    loop, clock = _loop(adversaries), _Clock(step)
+    writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
+    while step < recipe.steps:
+        ahead = (every - step % every for every in intervals.values())
+        count = min(steps_per_loop, recipe.steps - step, *ahead)
+        sums = sums + loop(iterator, tf.constant(count))
+        step += count
+        due = {name for name, every in intervals.items() if step % every == 0 or step == recipe.steps}
+        if not due and clock.traced:
+            continue
+        # Waits for the device, so that the clock is right.
+        sums = ops.convert_to_numpy(sums)
+        clock.stop(step)
+        since = (step - 1) // log_every * log_every
+        if due & {"log", "checkpoint"}:
+            _check_finite(sums / (step - since), since, step, adversaries, checkpoints, remedy)
+        if "log" in due:
+            values = dict(zip(LOGGED, sums / (step - since)))
+            if not recipe.r1:
+                del values["r1"]
+            values |= adversaries.loss_scales()
+            speed = clock.steps_per_second() * recipe.discriminator_steps * recipe.batch_size
+            history.add(step, {**values, "images_per_second": speed})
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            left = duration(clock.seconds_left(recipe.steps))
+            print(f"step {step:,}/{recipe.steps:,}  {shown}  {speed:,.0f} images/s  {left} left", flush=True)
+            with writer.as_default(step):
+                for name, value in {**values, "images_per_second": speed}.items():
+                    tf.summary.scalar(name, value)
+            sums = np.zeros_like(sums)
+        if "sample" in due:
+            with writer.as_default(step):
+                tf.summary.image("samples", gallery.draw(step)[None])
+        if "checkpoint" in due:
+            checkpoints.save(adversaries, step, sums, remedy)
+        clock.start(step)
+    writer.close()
+    gallery.settle()
+    for network, name in (
+        (adversaries.average, GENERATOR),
+        (adversaries.generator, RAW),
+        (adversaries.discriminator, DISCRIMINATOR),
+    ):
+        network.save(workdir / name)
+    history.draw(workdir / "curves.png", LOGGED[:2], title)
+    return {
+        "parameters": adversaries.generator.count_params(),
+        "discriminator_parameters": adversaries.discriminator.count_params(),
+        "steps": recipe.steps,
+        "images_per_second": round(float(history.rows[-1]["images_per_second"]), 1),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+class Samples:
+    """Pictures of images of the average generator, always from the same latents."""
+
+    def __init__(self, adversaries, workdir, draw, count, settle):
+        self.average = adversaries.average
+        self.folder = Path(workdir) / "samples"
+        self.picture = draw
+        self.latents = adversaries.latents(SAMPLES, 0, count)
+        size = adversaries.recipe.generator_batch
+        self.batches = [adversaries.latents(STATISTICS, index, size) for index in range(settle)]
+        self.generate = tf.function(lambda latents: self.average(latents, training=False))
+
+    def settle(self):
+        if self.batches:
+            settle_statistics(self.average, self.batches)
+
+    def draw(self, step):
+        """Draws the samples of a step, and returns the picture."""
+        before = values_of(self.average)
+        self.settle()
+        images = np.nan_to_num(ops.convert_to_numpy(self.generate(self.latents)).astype("float32"))
+        # The training goes on as it would without a picture.
+        put_back(self.average, before)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(np.rint(127.5 * images + 127.5), 0, 255).astype("uint8")
+        return self.picture(pixels, self.folder / f"step_{step:07d}.png")
+
+
+def load_generator(workdir):
+    """Returns the saved generator of a workdir, the average.
+
+    Raises:
+        ValueError: if it cannot be loaded.
+    """
+    file = Path(workdir) / GENERATOR
+    try:
+        return keras.models.load_model(file)
+    except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
+        raise ValueError(
+            f"A trained generator is a {GENERATOR} that loads. Received: {file} ({type(error).__name__}: {error}). "
+            "Train again with another --workdir, or copy the file again."
+        ) from error
+
+
+class _Clock:
+    """The time of the steps alone: pictures, checkpoints and the first call, which traces the step, are left out."""
+
+    def __init__(self, step):
+        self.traced = False
+        self._since_log, self._ever = (0, 0.0), (0, 0.0)
+        self.start(step)
+
+    def start(self, step):
+        self._step, self._began = step, time.perf_counter()
+
+    def stop(self, step):
+        self._now = step
+        passed = (step - self._step, time.perf_counter() - self._began)
+        if not self.traced:
+            # What there is until there is better.
+            self.traced, self._first = True, passed
+            return
+        self._since_log, self._ever = (
+            (steps + passed[0], seconds + passed[1]) for steps, seconds in (self._since_log, self._ever)
+        )
+
+    def steps_per_second(self):
+        """Returns the speed since the last call."""
+        steps, seconds = self._since_log if self._since_log[0] else self._first
+        self._since_log = (0, 0.0)
+        return steps / seconds
+
+    def seconds_left(self, last):
+        steps, seconds = self._ever if self._ever[0] else self._first
+        return (last - self._now) * seconds / steps
+
+
+def _batches_of_steps(images, recipe):
+    """Returns batches of shape (batch_size, discriminator_steps, ...), whose first axis replicas may share."""
+    size, updates = recipe.batch_size, recipe.discriminator_steps
+    received = images.element_spec.shape
+    if received[0] not in (None, size * updates):
+        raise ValueError(
+            "A batch of real images is for all updates of the discriminator in a step. "
+            f"Received: batches of {received[0]} for {updates} updates with {size} images each. "
+            f"Pass batches of {size * updates}."
+        )
+    return images.map(lambda batch: tf.reshape(batch, (size, updates, *batch.shape[1:])))
+
+
+def _loop(adversaries):
+    """Returns the function that takes some steps, on all replicas, and returns the sums of their losses."""
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function
+    def loop(iterator, count):
+        sums = tf.zeros(len(LOGGED), adversaries.dtype)
+        for _ in tf.range(count):
+            shares = strategy.run(adversaries.step, args=(next(iterator),))
+            sums += strategy.reduce("SUM", shares, axis=None)
+        return sums
+
+    return loop
+
+
+def _check_finite(losses, first, last, adversaries, checkpoints, remedy):
+    scales = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in adversaries.loss_scales().items())
+    for name, value in zip(LOGGED, losses):
+        if not np.isfinite(value):
+            raise Divergence(
+                "error: A training ends when a loss is not finite. "
+                f"Received: {name.replace('_', ' ')} {value} in the steps {first + 1:,} to {last:,}{scales}. "
+                f"{kept(checkpoints)} {remedy}"
+            )

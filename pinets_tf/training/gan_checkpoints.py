@@ -1,0 +1,157 @@
+"""The state and the history of two networks that are trained against each other, such that a killed run can go on."""
+
+import csv
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from pinets_tf.training.runtime import Divergence
+
+# Two, so that a file that a failing disk has damaged can be deleted and the run goes on from the one before.
+_KEPT = 2
+_PENDING = "pending"
+
+
+class GanCheckpoints:
+    """Writes every variable of a training into one file, in one step, and reads the last one.
+
+    The variables are stored by holder and number, as `Adversaries.state` lists them, so that what the files of Keras
+    leave out, the states of random generators, is there. With them is the sum of the losses that the history does not
+    have yet.
+
+    Args:
+        workdir: the folder of the run; files are in `checkpoints` in it.
+    """
+
+    def __init__(self, workdir):
+        self.folder = Path(workdir) / "checkpoints"
+
+    def files(self):
+        """Returns the paths of the checkpoints, the last one at the end."""
+        return sorted(self.folder.glob("step_*.npz"))
+
+    def save(self, adversaries, step, pending, remedy=""):
+        """Writes a checkpoint and deletes all but the last two.
+
+        Args:
+            adversaries: `Adversaries`.
+            step: how many steps are done.
+            pending: an array that `restore` returns.
+            remedy: what to try when a number is not finite.
+
+        Raises:
+            Divergence: if a number is not finite; nothing is written then.
+        """
+        state = adversaries.state()
+        arrays = {_key(*place): ops.convert_to_numpy(variable) for *place, variable in _numbered(state)}
+        for holder in state:
+            parts = [array for key, array in arrays.items() if key.startswith(f"{holder}/")]
+            if not all(np.isfinite(array).all() for array in parts):
+                raise Divergence(
+                    "error: A checkpoint holds finite numbers. "
+                    f"Received: the {holder.replace('_', ' ')} after step {step:,}, with numbers that are not. "
+                    f"{kept(self)} {remedy}"
+                )
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"step_{step:09d}.npz"
+        temporary = file.with_name("partial." + file.name)
+        np.savez(temporary, **arrays, **{_PENDING: pending})
+        os.replace(temporary, file)
+        for old in self.files()[:-_KEPT]:
+            old.unlink()
+
+    def restore(self, adversaries):
+        """Reads the last checkpoint, if there is one, and returns the steps done and what was pending, or 0 and `None`.
+
+        Raises:
+            ValueError: if the file cannot be read or is of other networks.
+        """
+        if not self.files():
+            return 0, None
+        file = self.files()[-1]
+        numbered = list(_numbered(adversaries.state()))
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            if len(arrays) != len(numbered) + 1:
+                raise ValueError(f"{len(arrays) - 1} variables instead of {len(numbered)}")
+            for *place, variable in numbered:
+                if arrays[_key(*place)].shape != tuple(variable.shape):
+                    raise ValueError(f"{_key(*place)} has another shape")
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                "A run goes on from the last checkpoint in its workdir, which must fit its networks. "
+                f"Received: {file}, which cannot be loaded ({error}). "
+                "Delete the file to go on from the one before, or all of them to start anew."
+            ) from error
+        for *place, variable in numbered:
+            variable.assign(arrays[_key(*place)])
+        return int(adversaries.steps_done), arrays[_PENDING]
+
+
+class GanHistory:
+    """The rows of `history.csv`, one for each interval of the log, without gap or double row after a resumption.
+
+    Args:
+        workdir: the folder of the run.
+        step: how many steps are done; later rows of the file are dropped.
+    """
+
+    def __init__(self, workdir, step):
+        self.file = Path(workdir) / "history.csv"
+        self.rows = []
+        if step and self.file.exists():
+            with self.file.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def add(self, step, values):
+        """Adds a row and writes the file."""
+        self.rows.append({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+        temporary = self.file.with_name(self.file.name + ".partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.file)
+
+    def draw(self, picture, columns, title):
+        """Draws columns against the step, in one panel.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+                "pip install 'pinets_tf[examples]'"
+            ) from error
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        axes = figure.subplots()
+        for column in columns:
+            points = [(int(row["step"]), float(row[column])) for row in self.rows]
+            axes.plot(*zip(*points), label=column.replace("_", " "), marker="." if len(points) < 30 else "")
+        axes.set(xlabel="step", ylabel="loss", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(picture, dpi=120)
+
+
+def kept(checkpoints):
+    """Returns a sentence that says from where a run that has gone wrong can go on."""
+    files = checkpoints.files()
+    return f"The last good state is kept: {files[-1]}." if files else "No state was saved before."
+
+
+def _numbered(state):
+    for holder, variables in state.items():
+        for index, variable in enumerate(variables):
+            yield holder, index, variable
+
+
+def _key(holder, index):
+    return f"{holder}/{index}"

@@ -1,0 +1,133 @@
+"""What is said of a trained generator: its scores and the images that it makes of latents."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from pinets_tf.metrics import (
+    EfficientNetLite0,
+    FeatureStatistics,
+    Inception2015,
+    reference_statistics,
+    score_images,
+    to_uint8,
+)
+from pinets_tf.training.sample_pictures import draw_contributions, draw_interpolation
+
+_BATCH = 100
+
+
+def define_score_flags(images=5000):
+    """Defines, as flags of the calling script, by what its generator is scored."""
+    from absl import flags
+
+    flags.disclaim_key_flags()
+    flags.DEFINE_string("inception", None, "File of the 2015 Inception graph, for IS and FID.")
+    flags.DEFINE_string("efficientnet_lite0", None, "File of weights of EfficientNet-Lite0, for IS-EL0 and FID-EL0.")
+    flags.DEFINE_integer("score_images", images, "How many images are scored.", lower_bound=1)
+    flags.DEFINE_string(
+        "reference", None, "File of reference statistics, written if it does not exist; by default in the workdir."
+    )
+
+
+def score_extractor():
+    """Returns the extractor that the flags of `define_score_flags` name, or `None`.
+
+    Raises:
+        FileNotFoundError, ValueError: if its file is missing or broken, or two are named.
+    """
+    from absl.flags import FLAGS
+
+    if FLAGS.inception and FLAGS.efficientnet_lite0:
+        raise ValueError(
+            "Scores are those of one network. "
+            f"Received: --inception={FLAGS.inception} and --efficientnet_lite0={FLAGS.efficientnet_lite0}. Pass one."
+        )
+    if FLAGS.inception:
+        return Inception2015(FLAGS.inception)
+    return EfficientNetLite0(FLAGS.efficientnet_lite0) if FLAGS.efficientnet_lite0 else None
+
+
+def draw_latents(generator, count, seed):
+    """Returns latents for pictures and scores, by the flags of `define_gan_flags` and random numbers of their own.
+
+    Args:
+        generator: a Keras model of latents.
+        count: how many.
+        seed: an integer, beside that of the run.
+    """
+    from absl.flags import FLAGS
+
+    shape = (count, *generator.input_shape[1:])
+    rng = np.random.default_rng([FLAGS.seed, seed])
+    latents = rng.normal(size=shape) if FLAGS.latents == "normal" else rng.uniform(-1, 1, shape)
+    return latents.astype("float32")
+
+
+def pixels_of(generator, batch_size=_BATCH):
+    """Returns a function from latents to uint8 images, which takes `batch_size` latents at a time."""
+    latents = tf.TensorSpec((None, *generator.input_shape[1:]), tf.float32)
+    generate = tf.function(lambda latents: generator(latents, training=False)).get_concrete_function(latents)
+
+    def pixels(latents):
+        parts = range(0, len(latents), batch_size)
+        return np.concatenate([to_uint8(generate(tf.constant(latents[part : part + batch_size]))) for part in parts])
+
+    return pixels
+
+
+def draw_generator(generator, workdir, stages=None, rows=8):
+    """Draws `interpolation.png`, from one latent to another in each row, and `contributions.png`, stage by stage.
+
+    Args:
+        generator: a Keras model of latents.
+        workdir: the folder of the pictures.
+        stages: a dictionary from labels to models, such as the generator with some products switched off; the columns
+            of the second picture, which is left out without them.
+        rows: rows of both.
+    """
+    workdir = Path(workdir)
+    sources, targets = draw_latents(generator, rows, 1), draw_latents(generator, rows, 2)
+    draw_interpolation(pixels_of(generator), sources, targets, workdir / "interpolation.png")
+    if stages:
+        columns = {label: pixels_of(model) for label, model in stages.items()}
+        draw_contributions(columns, sources, workdir / "contributions.png")
+
+
+def score_generator(generator, extractor, real, workdir, *, reference, averaged=True):
+    """Scores a generator as the flags of `define_score_flags` say; prints the scores and what makes them comparable.
+
+    Args:
+        generator: a Keras model of latents.
+        extractor: what `score_extractor` returned; nothing is scored without one.
+        real: uint8 images that it was to learn.
+        workdir: the folder of the run.
+        reference: which images `real` are, in words.
+        averaged: whether the weights of the generator are averaged.
+
+    Returns:
+        A dictionary of JSON values: the scores under their names, and `"scored"`, the statement beside them. Empty
+        without an extractor.
+    """
+    from absl.flags import FLAGS
+
+    if extractor is None:
+        return {}
+    file = Path(FLAGS.reference or Path(workdir) / f"reference{extractor.suffix}.npz")
+    if not file.exists():
+        print(f"statistics of {len(real):,} reference images, once: {file}", flush=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        parts = range(0, len(real), _BATCH)
+        reference_statistics((real[part : part + _BATCH] for part in parts), extractor).save(file)
+    pixels, latents = pixels_of(generator), draw_latents(generator, FLAGS.score_images, 3)
+    scores = score_images(
+        (pixels(latents[part : part + _BATCH]) for part in range(0, len(latents), _BATCH)),
+        extractor,
+        FeatureStatistics.load(file),
+        images=len(latents),
+        reference_split=reference,
+        averaged_weights=averaged,
+    )
+    print(scores)
+    return {**{name: round(value, 4) for name, value in scores.values.items()}, "scored": str(scores.statement)}

@@ -1,0 +1,93 @@
+"""The trainers of generators, from pictures to scores, exports and interpolations."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import pinets_tf  # noqa: F401  registers the layers of the saved models
+from tests.commands import run
+
+TINY = ["--data=sample", "--steps=2", "--batch_size=4", "--generator_batch_size=4", "--xla=off"]
+LINEAR = [*TINY, "--width=0.03", "--discriminator_width=2", "--log_every=1"]
+
+
+def result_of(printed):
+    return json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+
+
+def size_of(picture):
+    return tf.io.decode_png(tf.io.read_file(str(picture))).shape
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory):
+    """The folder of a run on the sample, and what it printed."""
+    folder = tmp_path_factory.mktemp("fashion") / "run"
+    return folder, run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout
+
+
+def test_fashion_mnist(fashion):
+    folder, printed = fashion
+    assert "5,500 grey pictures of 32x32 from sample (train): padded with 2 black pixels" in printed
+    result = result_of(printed)
+    assert result["steps"] == 2 and result["images_per_second"] > 0
+    assert [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()] == ["step", "1", "2"]
+    assert size_of(folder / "samples" / "step_0000002.png") == (8 * 33 - 1, 8 * 33 - 1, 1)
+    # Rows of Fig. 6, of nine images each.
+    assert size_of(folder / "interpolation.png") == (8 * 33 - 1, 9 * 33 - 1, 1)
+    # Columns with none to all of 2 + 8 + 1 products, under a line of labels.
+    height, width, _ = size_of(folder / "contributions.png")
+    assert width == 12 * (2 * 32 + 1) - 1 and height > 8 * (2 * 32 + 1)
+    generator = keras.models.load_model(folder / "generator.keras")
+    assert generator.count_params() == result["parameters"]
+
+
+def test_fashion_mnist_again(fashion):
+    folder, printed = fashion
+    again = run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout
+    assert "going on after step 2 of 2" in again
+    assert result_of(again)["parameters"] == result_of(printed)["parameters"]
+    (folder / "interpolation.png").unlink()
+    drawn = run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR, "--eval_only").stdout
+    assert result_of(drawn)["steps"] == 2 and (folder / "interpolation.png").exists()
+
+
+def test_yale_b_from_an_npz(tmp_path):
+    faces = np.random.default_rng(0).integers(0, 256, (12, 40, 40)).astype("uint8")
+    np.savez(tmp_path / "faces.npz", x=faces)
+    options = [f"--workdir={tmp_path / 'run'}", *LINEAR, f"--data={tmp_path / 'faces.npz'}", "--size=64"]
+    printed = run("examples/yale_b_gan.py", *options).stdout
+    assert "12 grey pictures of 64x64" in printed and result_of(printed)["steps"] == 2
+    assert size_of(tmp_path / "run" / "samples" / "step_0000002.png") == (8 * 65 - 1, 8 * 65 - 1, 1)
+
+
+def test_sngan_trains_all_of_table_2(tmp_path):
+    options = [f"--workdir={tmp_path}", *TINY, "--width=4", "--discriminator_width=2", "--discriminator_steps=2"]
+    printed = run("examples/sngan_cifar10.py", *options).stdout
+    results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [result["network"] for result in results] == ["sngan", "ncp", "prodpoly"]
+    # Without a network for the scores there is no table of them.
+    assert "Table 2" not in printed and not any("scored" in result for result in results)
+    assert (tmp_path / "ncp" / "seed-0" / "interpolation.png").exists()
+    other = run("examples/sngan_cifar10.py", *options, "--networks=ncp", "--steps=3", check=False)
+    assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--networks=gan"], "`networks` must be one of 'sngan', 'ncp', 'prodpoly'. Received: networks='gan'"),
+        (["--efficientnet_lite0=none.npz"], "none.npz"),
+        (["--inception=a.pb", "--efficientnet_lite0=b.npz"], "Scores are those of one network"),
+        (["--data=none.npz"], "none.npz"),
+        (["--batch_size=4000"], "Received: batch_size=8000 for 5500 training pictures"),
+    ],
+)
+def test_errors_before_anything_is_written(tmp_path, options, words):
+    workdir = tmp_path / "run"
+    done = run("examples/sngan_cifar10.py", f"--workdir={workdir}", *TINY, "--width=4", *options, check=False)
+    assert done.returncode == 1 and "error: " in done.stderr and words in done.stderr
+    assert "Traceback" not in done.stderr and not workdir.exists()
