@@ -17,6 +17,7 @@ from pinets_tf.layers import (
     VertexStandardization,
 )
 from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.kernel_wrapper import KernelWrapper
 
 # At inference: linear (or affine) maps of one input, and layers that pass their input on.
 _LINEAR = (
@@ -110,6 +111,8 @@ def _through(layer, degrees):
         return max(degrees)
     if isinstance(layer, keras.layers.Multiply):
         return sum(degrees)
+    if isinstance(layer, KernelWrapper):
+        return _through(layer.layer, degrees)
     if isinstance(layer, Injection):
         return _injection_degree(layer, *degrees)
     return degrees[0] * _order(layer)

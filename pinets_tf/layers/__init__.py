@@ -1,7 +1,10 @@
 """Polynomial layers: one recursion, with the decompositions of the paper as its cases."""
 
+# Layers of StyleGAN that are not public, and must be known where a saved one is loaded.
+from pinets_tf.layers import fade, learned_constant, minibatch_deviation, noise_injection, style_mixing  # noqa: F401
 from pinets_tf.layers.batch_normalization import BatchNormalization
 from pinets_tf.layers.ccp import CCP
+from pinets_tf.layers.equalized_learning_rate import EqualizedLearningRate
 from pinets_tf.layers.feast_conv import FeaStConv
 from pinets_tf.layers.gat_conv import GATConv
 from pinets_tf.layers.gmm_conv import GMMConv
@@ -22,6 +25,7 @@ __all__ = [
     "CCP",
     "NCP",
     "BatchNormalization",
+    "EqualizedLearningRate",
     "FeaStConv",
     "GATConv",
     "GMMConv",

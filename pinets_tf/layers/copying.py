@@ -79,7 +79,9 @@ def _derive(config, name, dtype=None):
         return type(config)(_derive(item, name, dtype) for item in config)
     if not isinstance(config, dict):
         return config
-    derived = {key: _derive(value, name, dtype) for key, value in config.items()}
+    # While a model is loaded, Keras gives all copies of one `shared_object_id` one and the same layer.
+    items = ((key, value) for key, value in config.items() if key != "shared_object_id")
+    derived = {key: _derive(value, name, dtype) for key, value in items}
     seed = derived.get("seed")
     if isinstance(seed, int) and not isinstance(seed, bool):
         # Below 2^31, which is what a seed of Keras may be on PyTorch.

@@ -64,8 +64,8 @@ class Injection(HornerLayer):
     ICCV 2017, as used by Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 
-    A: Any = None
-    B: Any = None
+    A: Any
+    B: Any
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class Injection(HornerLayer):
         data_format = keras.config.image_data_format() if data_format is None else data_format
         self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
         self._templates.factor = factor
+        self.A = self.B = None
 
     @property
     def factor(self):

@@ -11,6 +11,7 @@ from pinets_tf.layers import (
     CCP,
     NCP,
     BatchNormalization,
+    EqualizedLearningRate,
     FeaStConv,
     GATConv,
     GMMConv,
@@ -139,6 +140,12 @@ CASES = {
     "CCP-gate-affine": dataclasses.replace(_vector(CCP, normalize="affine", gate=True), degree=1),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
+    "EqualizedLearningRate": Case(
+        EqualizedLearningRate,
+        lambda **options: EqualizedLearningRate(_conv(), 1.0, 0.1, **options),
+        (6, 6, 3),
+        1,
+    ),
     "FeaStConv-keep": _neighbors(FeaStConv, None, heads=3, keep=[3, 0]),
     "GATConv": _neighbors(GATConv, None, heads=3),
     "GATConv-concat-keep": _neighbors(GATConv, None, heads=2, combine="concat", keep=[3, 0]),
@@ -159,6 +166,14 @@ CASES = {
     "NCP": _vector(NCP),
     "NCP-gate": dataclasses.replace(_vector(NCP, gate=True), degree=1),
     "NCP-identity": dataclasses.replace(_vector(NCP, identity_factors=True), shape=(6,)),
+    "NCP-sequential": Case(
+        NCP,
+        lambda **options: NCP(
+            3, 2, operator=keras.Sequential([SpectralNormalization(keras.layers.Dense(4))]), **options
+        ),
+        (5,),
+        2,
+    ),
     "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),
     "NCP-conv": _image(NCP),
     "NCPSkip": _vector(NCPSkip),
@@ -201,12 +216,6 @@ CASES = {
     "PooledProduct-sequence": dataclasses.replace(_pooled(gate=True, degree=1), shape=(7, 3)),
     "ProdPoly": Case(ProdPoly, _product, (5,), 6),
     "SpectralNormalization": Case(
-        SpectralNormalization,
-        lambda **options: SpectralNormalization(keras.layers.Dense(4), **options),
-        (5,),
-        1,
-    ),
-    "SpectralNormalization-conv": Case(
         SpectralNormalization,
         lambda **options: SpectralNormalization(_conv(), 2, seed=3, **options),
         (6, 6, 3),
