@@ -168,10 +168,8 @@ CASES = {
     "NCP-identity": dataclasses.replace(_vector(NCP, identity_factors=True), shape=(6,)),
     "NCP-sequential": Case(
         NCP,
-        lambda **options: NCP(
-            3, 2, operator=keras.Sequential([SpectralNormalization(keras.layers.Dense(4))]), **options
-        ),
-        (5,),
+        lambda **options: NCP(3, 2, operator=keras.Sequential([_conv(), keras.layers.Conv2D(4, 1)]), **options),
+        (6, 6, 3),
         2,
     ),
     "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),
