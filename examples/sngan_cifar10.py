@@ -12,7 +12,6 @@ another. `--eval_only` draws and scores the saved generators. The same command o
 stopped.
 """
 
-import statistics
 from pathlib import Path
 
 from absl import app, flags
@@ -77,31 +76,6 @@ def evaluate(generator, extractor, data, workdir):
     return training.score_generator(generator, extractor, data.train, workdir, **options)
 
 
-def print_table_2(folder):
-    """Prints Table 2 with the mean and the deviation of all finished seeds in the workdir beside the paper's."""
-    rows = [["network", "parameters", "Inception Score", "FID", "seeds", "paper: IS", "FID"]]
-    found = training.results(folder)
-    for name in NETWORKS:
-        runs = [result for result in found if result.get("network") == name and "scored" in result]
-        if runs:
-            scores = [[value_of(run, kind) for run in runs] for kind in ("IS", "FID")]
-            shown = [f"{statistics.mean(score):.2f}{spread(score)}" for score in scores]
-            rows.append([name, runs[0]["parameters"], *shown, len(runs), *PAPER[name]])
-    if len(rows) > 1:
-        print("\nTable 2, ours and the paper's (IS and FID of the 2015 Inception network):")
-        training.print_table(rows)
-        print(f"  ours: {next(run['scored'] for run in found if 'scored' in run)}")
-
-
-def value_of(run, kind):
-    """Returns the score of a kind, whichever network it is of."""
-    return next(run[key] for key in run if key.split("-")[0] == kind and not key.endswith("deviation"))
-
-
-def spread(values):
-    return f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-
-
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
@@ -134,7 +108,7 @@ def main(argv):
             remedy="Pass a lower --learning_rate.",
             facts={"network": name, "seed": FLAGS.seed},
         )
-    print_table_2(FLAGS.workdir)
+    training.print_scores(FLAGS.workdir, PAPER, "Table 2")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def sngan_generator(
         width: channels of every block; 256 in SNGAN.
         injection: whether each block is a step of an NCP.
         polynomials: 1 for one polynomial, the residual blocks; each one more is an NCP of vectors before them, of
-            `latent` features and order `order`.
+            `latent` features and order `order`, whose products are normalised over the batch and gated, so that it
+            starts as a linear map.
         order: order of the polynomials before the residual one.
         name: name of the model.
 
@@ -75,7 +76,7 @@ def sngan_generator(
     z = keras.Input((latent,), name="latents")
     w = z
     for number in range(1, polynomials):
-        w = NCP(None, order, rank=latent, normalize="batch", name=f"polynomial_{number}")(w)
+        w = NCP(None, order, rank=latent, normalize="batch", gate=True, name=f"polynomial_{number}")(w)
     x = keras.layers.Dense(_SMALLEST**2 * width, kernel_initializer=initializers(), name="A_1")(w)
     x = keras.layers.Reshape((_SMALLEST, _SMALLEST, width))(x)
     for n in range(2, blocks + 2):

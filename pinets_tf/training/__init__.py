@@ -32,6 +32,7 @@ from pinets_tf.training.gan_report import (
     draw_generator,
     draw_latents,
     pixels_of,
+    print_scores,
     score_extractor,
     score_generator,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "open_workdir",
     "pixels_of",
     "print_answers",
+    "print_scores",
     "print_table",
     "recipe_optimizer",
     "reduce_for_sample",

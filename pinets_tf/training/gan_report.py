@@ -1,5 +1,6 @@
 """What is said of a trained generator: its scores and the images that it makes of latents."""
 
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from pinets_tf.metrics import (
     score_images,
     to_uint8,
 )
+from pinets_tf.training.fitting import results
 from pinets_tf.training.sample_pictures import draw_contributions, draw_interpolation
+from pinets_tf.training.table import print_table
 
 _BATCH = 100
 
@@ -131,3 +134,37 @@ def score_generator(generator, extractor, real, workdir, *, reference, averaged=
     )
     print(scores)
     return {**{name: round(value, 4) for name, value in scores.values.items()}, "scored": str(scores.statement)}
+
+
+def print_scores(folder, paper, title):
+    """Prints a table of scores, means and deviations over all finished seeds in a workdir, beside the paper's.
+
+    Nothing is printed where no run was scored.
+
+    Args:
+        folder: the workdir; results in it name their `network`.
+        paper: a dictionary from the name of a network to the Inception Score and the FID of the paper, as texts.
+        title: a line above the table.
+    """
+    found = [result for result in results(folder) if "scored" in result]
+    rows = [["network", "parameters", "Inception Score", "FID", "seeds", "paper: IS", "FID"]]
+    for name, published in paper.items():
+        runs = [result for result in found if result["network"] == name]
+        if runs:
+            shown = [_mean_and_spread([_score(run, kind) for run in runs]) for kind in ("IS", "FID")]
+            rows.append([name, f"{runs[0]['parameters']:,}", *shown, len(runs), *published])
+    if found:
+        print(f"\n{title}, ours and the paper's (those of the 2015 Inception network):")
+        print_table(rows)
+        for statement in sorted({result["scored"] for result in found}):
+            print(f"  ours: {statement}")
+
+
+def _score(run, kind):
+    """Returns the score of a kind, whichever network it is of."""
+    return next(run[key] for key in run if key.split("-")[0] == kind and not key.endswith("deviation"))
+
+
+def _mean_and_spread(values):
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"

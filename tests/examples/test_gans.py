@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import pinets_tf  # noqa: F401  registers the layers of the saved models
+from pinets_tf.training import print_scores
 from tests.commands import run
 
 TINY = ["--data=sample", "--steps=2", "--batch_size=4", "--generator_batch_size=4", "--xla=off"]
@@ -74,6 +75,26 @@ def test_sngan_trains_all_of_table_2(tmp_path):
     assert (tmp_path / "ncp" / "seed-0" / "interpolation.png").exists()
     other = run("examples/sngan_cifar10.py", *options, "--networks=ncp", "--steps=3", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_stylegan_with_an_ncp(tmp_path):
+    tiny = ["--latent=8", "--base_channels=32", "--max_channels=4", "--size=8", "--networks=ncp"]
+    printed = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *TINY, *tiny).stdout
+    assert result_of(printed)["network"] == "ncp"
+    generator = keras.models.load_model(tmp_path / "ncp" / "seed-0" / "generator.keras")
+    assert generator.output_shape == (None, 8, 8, 1)
+
+
+def test_the_table_of_scores_is_over_seeds(tmp_path, capsys):
+    for seed, score in enumerate((10.0, 12.0)):
+        (tmp_path / f"seed-{seed}").mkdir()
+        result = {"network": "ncp", "parameters": 1000, "FID-EL0": score, "IS-EL0": score / 4, "IS-EL0 deviation": 9.0}
+        (tmp_path / f"seed-{seed}" / "result.json").write_text(json.dumps({**result, "scored": "network: X"}))
+    print_scores(tmp_path, {"sngan": ("8.06", "19.06"), "ncp": ("8.30", "17.65")}, "Table 2")
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].startswith("Table 2, ours and the paper's") and len(table) == 5
+    assert table[3].split() == ["ncp", "1,000", "2.75", "±", "0.35", "11.00", "±", "1.41", "2", "8.30", "17.65"]
+    assert table[4] == "  ours: network: X"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_parameters_of_sngan():
     # The baseline, and what A_n adds: a matrix and a bias for each of three blocks.
     assert trainable(sngan_generator()) == 4_276_739
     assert trainable(sngan_generator(injection=True)) == 4_276_739 + 3 * (128 * 256 + 256)
-    vectors = 3 * 128 * 128 + 2 * 128 + 2 * 128  # A_1, A_2, S_2; b_1, b_2; scale and offset
+    vectors = 3 * 128 * 128 + 2 * 128 + 2 * 128 + 1  # A_1, A_2, S_2; b_1, b_2; scale and offset; a gate
     product = sngan_generator(injection=True, polynomials=2)
     assert trainable(product) == 4_276_739 + 3 * (128 * 256 + 256) + vectors
 
