@@ -1,6 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+ON_EVERY_BACKEND = tests/layers tests/conformance tests/models tests/analysis tests/metrics
+# Of what is run once, compiling is most of the time.
+QUICK_COMPILE = --xla_backend_optimization_level=0
 # TensorFlow's notes about the machine would hide what the commands print.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -20,9 +23,9 @@ demo: $(VENV)/.ready-examples-tflite
 
 test: $(VENV)/.ready-test lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/conformance tests/models tests/analysis
+	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal $(ON_EVERY_BACKEND)
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
-		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests/layers tests/conformance tests/models tests/analysis; \
+		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 $(ON_EVERY_BACKEND); \
 	else echo "torch is not installed: its backend was not tested"; fi
 
 lint: $(VENV)/.ready-test

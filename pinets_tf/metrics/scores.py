@@ -1,7 +1,10 @@
 """Scores of generated images: features of each batch, FID, IS and KID, and the statement beside them."""
 
 import dataclasses
+import hashlib
 import os
+
+import numpy as np
 
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.metrics.feature_statistics import FeatureStatistics
@@ -9,6 +12,7 @@ from pinets_tf.metrics.frechet_distance import frechet_distance
 from pinets_tf.metrics.inception_2015 import Inception2015
 from pinets_tf.metrics.inception_score import InceptionScore
 from pinets_tf.metrics.kernel_distance import KernelInceptionDistance
+from pinets_tf.metrics.pixels import checked_images
 from pinets_tf.metrics.statement import Statement
 
 ROUNDING = "uint8, before the network"
@@ -60,8 +64,9 @@ def score_images(
 
     Raises:
         FileNotFoundError: if the file of the reference does not exist.
-        ValueError: if there are fewer images than `images`, or not uint8; if the extractor has no logits and `splits`
-            is not `None`; if the reference was made by another extractor; if part of the statement is missing.
+        ValueError: if there are fewer images than `images`, or copies of a batch, or not uint8; if the extractor has no
+            logits and `splits` is not `None`; if the reference was made by another extractor; if part of the statement
+            is missing.
 
     Example:
 
@@ -153,10 +158,19 @@ def image_features(batches, extractor, images=None):
     """Yields features (n, d) and logits (n, classes), or `None`, of each batch, for the first `images` or all of them.
 
     Raises:
-        ValueError: if there are fewer than `images`.
+        ValueError: if there are fewer than `images`, or if a batch of several images comes a second time.
     """
-    count = 0
+    count, seen = 0, set[bytes]()
     for batch in batches:
+        batch = checked_images(batch)
+        mark = hashlib.sha256(np.ascontiguousarray(batch)).digest()
+        if len(batch) > 1 and mark in seen:
+            raise ValueError(
+                "Scores are of different images, not of copies of a few. "
+                f"Received: a batch of {len(batch)} images that came before, after {count:,} images. "
+                "Draw new latents for each batch, and go through a dataset once."
+            )
+        seen.add(mark)
         # A remainder is cut from the outputs, so that the network sees batches of one size.
         features, logits = extractor(batch)
         kept = len(features) if images is None else min(len(features), images - count)

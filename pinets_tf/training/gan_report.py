@@ -152,7 +152,7 @@ def print_scores(folder, paper, title):
         runs = [result for result in found if result["network"] == name]
         if runs:
             shown = [_mean_and_spread([_score(run, kind) for run in runs]) for kind in ("IS", "FID")]
-            rows.append([name, f"{runs[0]['parameters']:,}", *shown, len(runs), *published])
+            rows.append([name, f"{runs[0]['parameters']:,}", *shown, str(len(runs)), *published])
     if found:
         print(f"\n{title}, ours and the paper's (those of the 2015 Inception network):")
         print_table(rows)

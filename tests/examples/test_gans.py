@@ -65,15 +65,16 @@ def test_yale_b_from_an_npz(tmp_path):
     assert size_of(tmp_path / "run" / "samples" / "step_0000002.png") == (8 * 65 - 1, 8 * 65 - 1, 1)
 
 
-def test_sngan_trains_all_of_table_2(tmp_path):
+def test_sngan_trains_networks_of_table_2(tmp_path):
     options = [f"--workdir={tmp_path}", *TINY, "--width=4", "--discriminator_width=2", "--discriminator_steps=2"]
+    options.append("--networks=sngan,prodpoly")
     printed = run("examples/sngan_cifar10.py", *options).stdout
     results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert [result["network"] for result in results] == ["sngan", "ncp", "prodpoly"]
+    assert [result["network"] for result in results] == ["sngan", "prodpoly"]
     # Without a network for the scores there is no table of them.
     assert "Table 2" not in printed and not any("scored" in result for result in results)
-    assert (tmp_path / "ncp" / "seed-0" / "interpolation.png").exists()
-    other = run("examples/sngan_cifar10.py", *options, "--networks=ncp", "--steps=3", check=False)
+    assert (tmp_path / "prodpoly" / "seed-0" / "interpolation.png").exists()
+    other = run("examples/sngan_cifar10.py", *options, "--networks=sngan", "--steps=3", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
 
