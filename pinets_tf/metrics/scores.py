@@ -163,7 +163,7 @@ def image_features(batches, extractor, images=None):
     count, seen = 0, set[bytes]()
     for batch in batches:
         batch = checked_images(batch)
-        mark = hashlib.sha256(np.ascontiguousarray(batch)).digest()
+        mark = hashlib.sha256(batch.tobytes()).digest()
         if len(batch) > 1 and mark in seen:
             raise ValueError(
                 "Scores are of different images, not of copies of a few. "
