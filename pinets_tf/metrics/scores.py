@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import os
 
-import numpy as np
-
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.metrics.feature_statistics import FeatureStatistics
 from pinets_tf.metrics.frechet_distance import frechet_distance
