@@ -22,7 +22,7 @@ demo: $(VENV)/.ready-examples-tflite
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal
 	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal $(ON_EVERY_BACKEND)
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 $(ON_EVERY_BACKEND); \

@@ -75,7 +75,7 @@ class NotPolynomial(ValueError):
 
 
 def degree(model):
-    """Returns the polynomial degree of a model's output in its input at inference, read off its graph.
+    """Returns the polynomial degree of a model's output in its inputs at inference, read off its graph.
 
     Linear layers keep the degree, sums take the larger one, products add, the layers of `pinets_tf` multiply it with
     their order. The degree is that of generic weights: special values, such as gates that are still zero, can lower it.
@@ -98,7 +98,8 @@ def degree(model):
     >>> degree(resnet((32, 32, 3), classes=10, stage_blocks=(2, 2, 2, 2), order=3, width=4)) == 3**8
     True
     """
-    return _through(model, [1])
+    inputs = 2 if isinstance(model, Injection) else len(getattr(model, "inputs", None) or (0,))
+    return _through(model, [1] * inputs)
 
 
 def _through(layer, degrees):

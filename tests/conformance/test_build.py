@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from pinets_tf.layers import NCP, LogMelSpectrogram, PolynomialResidual, VertexResample, VertexStandardization
-from tests.conformance.cases import every_layer, functional, numpy, tensorflow_only, with_head
+from tests.conformance.cases import every_layer, functional, numpy, one_of_each_layer, tensorflow_only, with_head
 
 NOT_TRAINED = (LogMelSpectrogram, VertexResample, VertexStandardization)
 
@@ -69,7 +69,7 @@ def test_works_in_sequential_and_trains(case):
 
 
 @tensorflow_only
-@every_layer
+@one_of_each_layer
 def test_works_in_tf_keras(case, tmp_path):
     import tensorflow as tf
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import every_layer, functional, numpy, randomise, tensorflow_only
+from tests.conformance.cases import every_layer, functional, numpy, one_of_each_layer, randomise, tensorflow_only
 
 pytestmark = tensorflow_only
 
@@ -36,7 +36,7 @@ def test_xla_equals_eager(case):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@every_layer
+@one_of_each_layer
 def test_xla_compiles_mixed_precision(case, policy):
     import tensorflow as tf
 
