@@ -16,7 +16,6 @@ REDUCED = {
     "examples/speech_commands.py": ["--epochs=1", "--width=2", "--networks=prodpoly"],
     "examples/imagenet.py": ["--epochs=2", "--width=2", "--networks=resnet18", "--size=32", "--resize=36"],
     "examples/fashion_mnist_gan.py": ["--steps=2", "--width=0.03", "--discriminator_width=2", "--xla=off"],
-    "examples/stylegan_mapping.py": ["--steps=2", "--size=8", "--base_channels=32", "--latent=8", "--xla=off"],
     "examples/mesh_autoencoder.py": ["--epochs=1", "--networks=spiral", "--widths=2,2,2,2"],
 }
 
