@@ -168,11 +168,19 @@ def _up_block(x, width, n, initializers):
         )
 
     # A 1x1 convolution and the repetition of pixels may change places; this way is four times cheaper.
-    shortcut = keras.layers.UpSampling2D()(convolution(1, 1.0, "shortcut")(x))
-    x = keras.layers.UpSampling2D()(_normalized(x, f"block_{n}_normalize_1"))
+    shortcut = _doubled(convolution(1, 1.0, "shortcut")(x))
+    x = _doubled(_normalized(x, f"block_{n}_normalize_1"))
     x = convolution(3, math.sqrt(2), "convolution_1")(x)
     x = convolution(3, math.sqrt(2), "convolution_2")(_normalized(x, f"block_{n}_normalize_2"))
     return keras.layers.Add(name=f"block_{n}")([x, shortcut])
+
+
+def _doubled(x):
+    """Repeats every pixel."""
+    _, height, width, channels = x.shape
+    x = keras.layers.UpSampling2D()(x)
+    # TensorFlow loses all sizes on the way, and TFLite has no convolution without them (Keras 3.15, TensorFlow 2.21).
+    return keras.layers.Reshape((2 * height, 2 * width, channels))(x)
 
 
 def _spectral_convolution(filters, size, gain, initializers, name):

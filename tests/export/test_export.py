@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pinets_tf.models import linear_generator, resnet
+from pinets_tf.models import linear_generator, resnet, sngan_generator
 from tests.commands import run
 
 
@@ -46,8 +46,16 @@ def test_export_and_verify(model_file, tmp_path):
     assert done.returncode == 1 and "a relative difference exceeds 0.0001" in done.stderr
 
 
-def test_a_generator_returns_pixels(tmp_path):
-    linear_generator(latent=6, width=0.02).save(tmp_path / "generator.keras")
+@pytest.mark.parametrize(
+    "make, channels",
+    [
+        (lambda: linear_generator(latent=6, width=0.02), 1),
+        (lambda: sngan_generator(latent=6, width=4, injection=True, polynomials=2), 3),
+    ],
+    ids=["linear", "sngan"],
+)
+def test_a_generator_returns_pixels(tmp_path, make, channels):
+    make().save(tmp_path / "generator.keras")
     options = ["--output", tmp_path / "served", "--images"]
     saved_model = run("export/saved_model.py", tmp_path / "generator.keras", *options).stdout.strip()
     run("export/tflite.py", saved_model, "--output", tmp_path / "generator.tflite")
@@ -55,7 +63,7 @@ def test_a_generator_returns_pixels(tmp_path):
     exports = [saved_model, tmp_path / "generator.tflite", "--inputs", tmp_path / "latents.npy"]
     done = run("export/verify.py", tmp_path / "generator.keras", *exports)
     for line in done.stdout.splitlines():
-        assert json.loads(line)["first_outputs"] == {"shape": [32, 32, 1], "type": "uint8"}
+        assert json.loads(line)["first_outputs"] == {"shape": [32, 32, channels], "type": "uint8"}
         assert json.loads(line)["largest_relative_difference"] < 1e-4
 
 
