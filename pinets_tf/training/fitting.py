@@ -154,18 +154,18 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
     }
 
 
-def load_network(workdir):
-    """Returns the saved network of a workdir.
+def load_network(workdir, name=MODEL):
+    """Returns the network of a workdir that is saved under `name`.
 
     Raises:
         ValueError: if it cannot be loaded.
     """
-    model = Path(workdir) / MODEL
+    model = Path(workdir) / name
     try:
         return keras.models.load_model(model)
     except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
         raise ValueError(
-            f"A trained network is a {MODEL} that loads. Received: {model} ({type(error).__name__}: {error}). "
+            f"A trained network is a {name} that loads. Received: {model} ({type(error).__name__}: {error}). "
             "Train again with another --workdir, or copy the file again."
         ) from error
 

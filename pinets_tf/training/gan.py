@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from pinets_tf.layers.checks import positive_integer
-from pinets_tf.training.fitting import run
+from pinets_tf.metrics import to_uint8
+from pinets_tf.training.fitting import load_network, run
 from pinets_tf.training.gan_average import put_back, settle_statistics, values_of
 from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
 from pinets_tf.training.gan_flags import gan_optimizers, gan_recipe
@@ -230,8 +230,7 @@ class Samples:
         # The training goes on as it would without a picture.
         put_back(self.average, before)
         self.folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.clip(np.rint(127.5 * images + 127.5), 0, 255).astype("uint8")
-        return self.picture(pixels, self.folder / f"step_{step:07d}.png")
+        return self.picture(to_uint8(images), self.folder / f"step_{step:07d}.png")
 
 
 def load_generator(workdir):
@@ -240,14 +239,7 @@ def load_generator(workdir):
     Raises:
         ValueError: if it cannot be loaded.
     """
-    file = Path(workdir) / GENERATOR
-    try:
-        return keras.models.load_model(file)
-    except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
-        raise ValueError(
-            f"A trained generator is a {GENERATOR} that loads. Received: {file} ({type(error).__name__}: {error}). "
-            "Train again with another --workdir, or copy the file again."
-        ) from error
+    return load_network(workdir, GENERATOR)
 
 
 class _Clock:

@@ -13,7 +13,7 @@ from keras import ops
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.training.gan_average import copy_network, decay_at, put_back, update_average, values_of
 from pinets_tf.training.gan_losses import LOSSES, with_r1
-from pinets_tf.training.replica_model import _TIMED_STEPS, _WORTHWHILE, XLA_CHOICES
+from pinets_tf.training.replica_model import TIMED_STEPS, WORTHWHILE, XLA_CHOICES
 
 LATENTS = ("normal", "uniform")
 # What `step` returns, in this order.
@@ -216,7 +216,7 @@ class Adversaries:
         for use_xla in (False, True):
             self.xla = use_xla
             rates[use_xla] = images / self._seconds_per_step(real)
-        self.xla = rates[True] > _WORTHWHILE * rates[False]
+        self.xla = rates[True] > WORTHWHILE * rates[False]
         measured = f"measured {rates[True]:,.0f} images/s with, {rates[False]:,.0f} without"
         return f"XLA {'on' if self.xla else 'off'} ({measured}, forward and gradients)"
 
@@ -240,9 +240,9 @@ class Adversaries:
         before = {network: values_of(network) for network in (self.generator, self.discriminator)}
         step()
         started = time.perf_counter()
-        for _ in range(_TIMED_STEPS):
+        for _ in range(TIMED_STEPS):
             step()
-        seconds = (time.perf_counter() - started) / _TIMED_STEPS
+        seconds = (time.perf_counter() - started) / TIMED_STEPS
         for network, values in before.items():
             put_back(network, values)
         return seconds

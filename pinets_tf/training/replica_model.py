@@ -8,9 +8,9 @@ import tensorflow as tf
 from pinets_tf.layers.checks import one_of
 
 XLA_CHOICES = ("auto", "on", "off")
-_TIMED_STEPS = 5
+TIMED_STEPS = 5
 # XLA must win by more than the noise of a few steps, since it also costs the time to compile.
-_WORTHWHILE = 1.05
+WORTHWHILE = 1.05
 
 
 class ReplicaModel(keras.Model):
@@ -71,7 +71,7 @@ class ReplicaModel(keras.Model):
             return f"XLA {choice} (as asked)"
         x, y = batch
         rates = {use_xla: len(x) / self._seconds_per_step(x, y, use_xla) for use_xla in (False, True)}
-        self.xla = rates[True] > _WORTHWHILE * rates[False]
+        self.xla = rates[True] > WORTHWHILE * rates[False]
         measured = f"measured {rates[True]:,.0f} images/s with, {rates[False]:,.0f} without"
         return f"XLA {'on' if self.xla else 'off'} ({measured}, forward and gradients)"
 
@@ -83,9 +83,9 @@ class ReplicaModel(keras.Model):
         before = [keras.ops.convert_to_numpy(variable) for variable in self.non_trainable_variables]
         step()
         started = time.perf_counter()
-        for _ in range(_TIMED_STEPS):
+        for _ in range(TIMED_STEPS):
             step()
-        seconds = (time.perf_counter() - started) / _TIMED_STEPS
+        seconds = (time.perf_counter() - started) / TIMED_STEPS
         for variable, value in zip(self.non_trainable_variables, before):
             variable.assign(value)
         return seconds
