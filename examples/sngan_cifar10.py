@@ -18,7 +18,6 @@ from absl import app, flags
 
 from pinets_tf import training
 from pinets_tf.data import pictures
-from pinets_tf.data.epochs import full_batches
 from pinets_tf.layers.checks import one_of
 from pinets_tf.models import sngan_discriminator, sngan_generator
 
@@ -62,18 +61,15 @@ def build(name, data):
 def lessons(data):
     """Says what the networks learn from."""
     options = {"flip": FLAGS.flip, "dequantise": FLAGS.dequantise, "seed": FLAGS.seed}
-    batch = FLAGS.batch_size * FLAGS.discriminator_steps
-    full_batches(len(data.train), batch, "pictures")  # Says so now if there are too few.
-    return training.GanLessons(
-        lambda step: pictures.real_batches(data, batch, first_step=step, **options), lambda: FLAGS.steps
-    )
+    batches = pictures.batches_from(data, FLAGS.batch_size * FLAGS.discriminator_steps, **options)
+    return training.GanLessons(batches, lambda: FLAGS.steps)
 
 
 def evaluate(generator, extractor, data, workdir):
     """Draws images between latents, and scores the generator if asked."""
     training.draw_generator(generator, workdir)
-    options = {"reference": f"{FLAGS.dataset} {data.split}", "averaged": FLAGS.average > 0}
-    return training.score_generator(generator, extractor, data.train, workdir, **options)
+    reference = f"{FLAGS.dataset} {data.split}"
+    return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
 
 
 def main(argv):

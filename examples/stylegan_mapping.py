@@ -6,12 +6,13 @@
 
 Expected at full size, from the paper, the best of a run: FID 7.15 for StyleGAN and 6.82 with a mapping network that is
 an NCP, on FFHQ at 256 pixels (a folder of pictures). What this package reached on smaller images, and how long it took,
-is in BUILD_NOTES.md. The networks are trained at their last size from the start; `pinets_tf.models` also has them
-growing (`fade`, `carry_weights`).
-Each network has a folder in the workdir, and in it one for the seed; at the end the table over all finished seeds is
-printed. While a network trains, `samples/` shows its images; at the end `interpolation.png` goes from one image to
-another. `--eval_only` draws and scores the saved generators. The same command on the same workdir goes on where it
-stopped.
+is in BUILD_NOTES.md. As in StyleGAN the networks grow: they are trained at 8 pixels, then at 16, and so on, each for
+`--size_steps` steps, up to `--size`, which has `--steps`. In the first `--fade_steps` of a size they go over to it from
+the one before. With `--grow_from` of the last size they are trained at that alone.
+Each network has a folder in the workdir, in it one for the seed, and in that one for each smaller size; at the end the
+table over all finished seeds is printed. While a network trains, `samples/` shows its images; at the end
+`interpolation.png` goes from one image to another. `--eval_only` draws and scores the saved generators. The same
+command on the same workdir goes on where it stopped.
 """
 
 from pathlib import Path
@@ -20,9 +21,14 @@ from absl import app, flags
 
 from pinets_tf import training
 from pinets_tf.data import pictures
-from pinets_tf.data.epochs import full_batches
 from pinets_tf.layers.checks import one_of
-from pinets_tf.models import stylegan_discriminator, stylegan_generator, stylegan_mapping, stylegan_synthesis
+from pinets_tf.models import (
+    carry_weights,
+    stylegan_discriminator,
+    stylegan_generator,
+    stylegan_mapping,
+    stylegan_synthesis,
+)
 
 NETWORKS = {"stylegan": {"polynomial": False}, "ncp": {"polynomial": True}}
 # Inception Score, which the paper does not give, and FID.
@@ -37,6 +43,9 @@ flags.DEFINE_string(
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_list("networks", list(NETWORKS), f"Which to train: {', '.join(NETWORKS)}.")
 flags.DEFINE_integer("size", 32, "Height and width of the images: 8, 16, 32 ... 1024.")
+flags.DEFINE_integer("grow_from", 8, "Size to start from, doubled until it is --size.")
+flags.DEFINE_integer("size_steps", 18_750, "Updates of the generator at each size before the last.", lower_bound=1)
+flags.DEFINE_integer("fade_steps", 9_375, "How many of a size, but the first, go over to it.", lower_bound=0)
 flags.DEFINE_integer("latent", 512, "Numbers in z and in w.", lower_bound=1)
 flags.DEFINE_integer("mapping_layers", 8, "Layers of the mapping network, and order of the polynomial.", lower_bound=1)
 flags.DEFINE_string("mapping_normalize", "batch", "Normalisation of the products of the polynomial, or none.")
@@ -47,13 +56,33 @@ flags.DEFINE_float("mixing", 0.9, "Probability of mixing two styles.", lower_bou
 flags.DEFINE_float("truncation", 1.0, "Of w at inference; 1: none.", lower_bound=0, upper_bound=1)
 flags.DEFINE_bool("flip", True, "Whether half of the real images are mirrored left to right.")
 training.define_gan_flags(
-    steps=390_000, batch_size=64, loss="logistic", r1=10.0, learning_rate=1e-3, beta_2=0.99, decay=False, average=0.999
+    steps=297_000, batch_size=64, loss="logistic", r1=10.0, learning_rate=1e-3, beta_2=0.99, decay=False, average=0.999
 )
 training.define_score_flags(images=50_000)
 
 
-def build(name, channels):
-    """Makes StyleGAN with one of the two mapping networks."""
+def sizes():
+    """Returns the sizes of the images that are trained one after the other."""
+    grown = [FLAGS.grow_from]
+    while 0 < grown[-1] < FLAGS.size:
+        grown.append(2 * grown[-1])
+    if grown[-1] != FLAGS.size:
+        raise ValueError(
+            "Networks grow by doubling their size. "
+            f"Received: --grow_from={FLAGS.grow_from} for --size={FLAGS.size}. Pass --grow_from=8."
+        )
+    if len(grown) > 1 and FLAGS.fade_steps > min(FLAGS.size_steps, FLAGS.steps):
+        raise ValueError(
+            "A transition is a part of the training at a size. "
+            f"Received: --fade_steps={FLAGS.fade_steps} for --size_steps={FLAGS.size_steps} and --steps={FLAGS.steps}. "
+            "Pass fewer, or --grow_from of the last size for none."
+        )
+    return grown
+
+
+def build(name, size, channels, smaller=None):
+    """Makes StyleGAN with one of the two mapping networks, grown from the one of a workdir if `smaller` is one."""
+    fade = smaller is not None
     widths = {"base_channels": FLAGS.base_channels, "max_channels": FLAGS.max_channels}
     mapping = stylegan_mapping(
         FLAGS.latent,
@@ -63,26 +92,55 @@ def build(name, channels):
         learning_rate_multiplier=FLAGS.mapping_multiplier,
         **NETWORKS[name],
     )
-    synthesis = stylegan_synthesis(FLAGS.size, channels, latent=FLAGS.latent, **widths)
+    synthesis = stylegan_synthesis(size, channels, latent=FLAGS.latent, fade=fade, **widths)
     generator = stylegan_generator(mapping, synthesis, mixing=FLAGS.mixing, truncation=FLAGS.truncation)
-    return generator, stylegan_discriminator(FLAGS.size, channels, **widths)
+    networks = generator, stylegan_discriminator(size, channels, fade=fade, **widths)
+    for old, new in zip(training.load_adversaries(smaller), networks) if fade else ():
+        carry_weights(old, new)
+    return networks
 
 
-def lessons(data):
+def lessons(data, steps):
     """Says what the networks learn from."""
     batch = FLAGS.batch_size * FLAGS.discriminator_steps
-    full_batches(len(data.train), batch, "pictures")  # Says so now if there are too few.
-    return training.GanLessons(
-        lambda step: pictures.real_batches(data, batch, first_step=step, flip=FLAGS.flip, seed=FLAGS.seed),
-        lambda: FLAGS.steps,
-    )
+    return training.GanLessons(pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed), lambda: steps)
+
+
+def train(name, data, extractor, workdir):
+    """Trains one network at one size after the other, and scores it at the last."""
+
+    def train_size(size, steps, folder, smaller=None, evaluate=None):
+        training.run_gan(
+            folder,
+            lambda: lessons(data[size], steps),
+            lambda material: build(name, size, data[size].train.shape[-1], smaller),
+            draw=training.write_grid,
+            evaluate=evaluate,
+            # The discriminator compares the images of a call with each other.
+            joined=False,
+            fade_steps=FLAGS.fade_steps if smaller else 0,
+            once=size < FLAGS.size,
+            title=f"{FLAGS.dataset}: {name}, {size} pixels",
+            remedy="Pass a lower --learning_rate.",
+            facts={"network": name, "size": size, "seed": FLAGS.seed},
+        )
+        return folder
+
+    smaller = None
+    for size in () if FLAGS.eval_only else list(data)[:-1]:
+        smaller = train_size(size, FLAGS.size_steps, workdir / f"size-{size}", smaller)
+
+    def report(generator, material):
+        return evaluate(generator, extractor, data[FLAGS.size], workdir)
+
+    train_size(FLAGS.size, FLAGS.steps, workdir, smaller, report)
 
 
 def evaluate(generator, extractor, data, workdir):
     """Draws images between latents, and scores the generator if asked."""
     training.draw_generator(generator, workdir)
-    options = {"reference": f"{FLAGS.dataset} {data.split}", "averaged": FLAGS.average > 0}
-    return training.score_generator(generator, extractor, data.train, workdir, **options)
+    reference = f"{FLAGS.dataset} {data.split}"
+    return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
 
 
 def main(argv):
@@ -91,6 +149,8 @@ def main(argv):
     if FLAGS.dataset == pictures.images.SAMPLE:
         training.reduce_for_sample(
             size=16,
+            size_steps=50,
+            fade_steps=25,
             steps=100,
             batch_size=16,
             latent=32,
@@ -103,22 +163,10 @@ def main(argv):
         for name in FLAGS.networks:
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
-        data = pictures.load(FLAGS.dataset, FLAGS.size, data_dir=FLAGS.data_dir)
-    print(data.description)
+        data = {size: pictures.load(FLAGS.dataset, size, data_dir=FLAGS.data_dir) for size in sizes()}
+    print(data[FLAGS.size].description)
     for name in FLAGS.networks:
-        workdir = Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}"
-        training.run_gan(
-            workdir,
-            lambda: lessons(data),
-            lambda material, name=name: build(name, data.train.shape[-1]),
-            draw=training.write_grid,
-            evaluate=lambda generator, material, workdir=workdir: evaluate(generator, extractor, data, workdir),
-            # The discriminator compares the images of a call with each other.
-            joined=False,
-            title=f"{FLAGS.dataset}: {name}",
-            remedy="Pass a lower --learning_rate.",
-            facts={"network": name, "seed": FLAGS.seed},
-        )
+        train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
     training.print_scores(FLAGS.workdir, PAPER, "Image generation on FFHQ")
 
 

@@ -20,7 +20,6 @@ from absl import app, flags
 from pinets_tf import training
 from pinets_tf.analysis import count_products, without_products
 from pinets_tf.data import pictures
-from pinets_tf.data.epochs import full_batches
 from pinets_tf.models import linear_generator, sngan_discriminator
 
 # The numbers are those of the authors' public experiment on Fashion-MNIST; there is none for this one.
@@ -78,11 +77,8 @@ def main(argv):
 
     def lessons():
         batch = FLAGS.batch_size * FLAGS.discriminator_steps
-        full_batches(len(data.train), batch, "pictures")  # Says so now if there are too few.
-        return training.GanLessons(
-            lambda step: pictures.real_batches(data, batch, first_step=step, flip=FLAGS.flip, seed=FLAGS.seed),
-            lambda: FLAGS.steps,
-        )
+        batches = pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed)
+        return training.GanLessons(batches, lambda: FLAGS.steps)
 
     training.run_gan(
         FLAGS.workdir,

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 KERAS = {"keras", "numpy"}
 TENSORFLOW = {*KERAS, "tensorflow"}
+# Of the layers, training needs the checks of arguments and the fade that it moves.
+OF_LAYERS = {".layers.checks", ".layers.fade"}
 # What a module of each part may import beside the standard library; parts of ours are named with a dot.
 ALLOWED = {
     "pinets_tf/kernels": TENSORFLOW,
@@ -19,7 +21,7 @@ ALLOWED = {
     "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".metrics"},
     "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".mesh"},
     "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".mesh"},
-    "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", ".layers.checks", ".metrics"},
+    "pinets_tf/training": {*TENSORFLOW, "absl", "matplotlib", "sklearn", ".training", *OF_LAYERS, ".metrics"},
     "examples": {*TENSORFLOW, "absl", "matplotlib", ".layers", ".models", ".analysis", ".data", ".mesh", ".training"},
     "export": {*TENSORFLOW, "ai_edge_litert", ".", ".layers", ".models", ".data"},
 }

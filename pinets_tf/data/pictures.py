@@ -101,6 +101,16 @@ def load(dataset, size, channels=None, data_dir=None, split="train"):
     return Pictures(train, name, split, changes)
 
 
+def batches_from(pictures, batch_size, **options):
+    """Returns a function from the number of the first batch to what `real_batches` returns of it.
+
+    Raises:
+        ValueError: at once, if there are fewer pictures than `batch_size`.
+    """
+    full_batches(len(pictures.train), batch_size, "pictures")
+    return lambda first_step: real_batches(pictures, batch_size, first_step=first_step, **options)
+
+
 def real_batches(pictures, batch_size, *, first_step=0, flip=False, dequantise=False, seed=0):
     """Returns endless shuffled batches, starting with number `first_step`, as one `tf.data.Dataset`.
 

@@ -24,7 +24,7 @@ from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.curves import draw_curves
 from pinets_tf.training.fitting import Lessons, results
-from pinets_tf.training.gan import GanLessons, fit_gan, load_generator, run_gan
+from pinets_tf.training.gan import GanLessons, fit_gan, load_adversaries, load_generator, run_gan
 from pinets_tf.training.gan_average import settle_statistics
 from pinets_tf.training.gan_flags import define_gan_flags, gan_optimizers, gan_recipe
 from pinets_tf.training.gan_report import (
@@ -99,6 +99,7 @@ __all__ = [
     "gan_optimizers",
     "gan_recipe",
     "interpolate",
+    "load_adversaries",
     "load_autoencoder",
     "load_classifier",
     "load_generator",

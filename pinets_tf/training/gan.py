@@ -36,7 +36,21 @@ class GanLessons:
     steps: Callable[[], int]
 
 
-def run_gan(workdir, lessons, build, *, draw, evaluate=None, joined=True, samples=64, title="", remedy="", facts=None):
+def run_gan(
+    workdir,
+    lessons,
+    build,
+    *,
+    draw,
+    evaluate=None,
+    joined=True,
+    fade_steps=0,
+    once=False,
+    samples=64,
+    title="",
+    remedy="",
+    facts=None,
+):
     """Trains two networks as the flags say, or scores the saved generator with `--eval_only`; ends with a line of JSON.
 
     The flags are those of `define_run_flags` and `define_gan_flags`. Settings and data that are wrong end the program
@@ -49,7 +63,8 @@ def run_gan(workdir, lessons, build, *, draw, evaluate=None, joined=True, sample
         draw, samples: as in `fit_gan`.
         evaluate: a function from the saved generator and the lessons to a dictionary of JSON values, called in the
             strategy; `None` for no scores.
-        joined: as in `GanRecipe`.
+        joined, fade_steps: as in `GanRecipe`.
+        once: whether a run that has ended is left as it is, and its result returned.
         title: a line for the terminal and above the curves.
         remedy: what to try when a loss is not finite.
         facts: what the configuration and the result say beside the flags and the scores.
@@ -62,7 +77,7 @@ def run_gan(workdir, lessons, build, *, draw, evaluate=None, joined=True, sample
     workdir = Path(workdir)
 
     def adversaries(networks, steps):
-        recipe = gan_recipe(steps=steps, joined=joined)
+        recipe = gan_recipe(steps=steps, joined=joined, fade_steps=fade_steps)
         numbers = {name: FLAGS[name].value for name in ("learning_rate", "beta_1", "beta_2", "decay")}
         generator, discriminator = networks
         return Adversaries(generator, discriminator, recipe, *gan_optimizers(recipe, **numbers))
@@ -85,6 +100,7 @@ def run_gan(workdir, lessons, build, *, draw, evaluate=None, joined=True, sample
         evaluate=evaluate or (lambda generator, material: {}),
         title=title,
         facts=facts or {},
+        once=once,
         count=lambda networks: (networks[0] if isinstance(networks, tuple) else networks).count_params(),
     )
 
@@ -240,6 +256,15 @@ def load_generator(workdir):
         ValueError: if it cannot be loaded.
     """
     return load_network(workdir, GENERATOR)
+
+
+def load_adversaries(workdir):
+    """Returns the generator, with the last weights instead of the average, and the discriminator of a finished run.
+
+    Raises:
+        ValueError: if one cannot be loaded.
+    """
+    return load_network(workdir, RAW), load_network(workdir, DISCRIMINATOR)
 
 
 class _Clock:

@@ -98,8 +98,10 @@ def draw_generator(generator, workdir, stages=None, rows=8):
         draw_contributions(columns, sources, workdir / "contributions.png")
 
 
-def score_generator(generator, extractor, real, workdir, *, reference, averaged=True):
+def score_generator(generator, extractor, real, workdir, *, reference):
     """Scores a generator as the flags of `define_score_flags` say; prints the scores and what makes them comparable.
+
+    Whether its weights are averages is taken from the flags of `define_gan_flags`.
 
     Args:
         generator: a Keras model of latents.
@@ -107,7 +109,6 @@ def score_generator(generator, extractor, real, workdir, *, reference, averaged=
         real: uint8 images that it was to learn.
         workdir: the folder of the run.
         reference: which images `real` are, in words.
-        averaged: whether the weights of the generator are averaged.
 
     Returns:
         A dictionary of JSON values: the scores under their names, and `"scored"`, the statement beside them. Empty
@@ -130,7 +131,7 @@ def score_generator(generator, extractor, real, workdir, *, reference, averaged=
         FeatureStatistics.load(file),
         images=len(latents),
         reference_split=reference,
-        averaged_weights=averaged,
+        averaged_weights=FLAGS.average > 0,
     )
     print(scores)
     return {**{name: round(value, 4) for name, value in scores.values.items()}, "scored": str(scores.statement)}

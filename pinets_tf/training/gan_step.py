@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.fade import Fade
 from pinets_tf.training.gan_average import copy_network, decay_at, put_back, update_average, values_of
 from pinets_tf.training.gan_losses import LOSSES, with_r1
 from pinets_tf.training.replica_model import TIMED_STEPS, WORTHWHILE, XLA_CHOICES
@@ -40,6 +41,9 @@ class GanRecipe:
         latents: `"normal"` for N(0, 1), `"uniform"` for U(-1, 1).
         average: decay of the moving average of the generator.
         average_warm_up: whether that is at most (1 + step) / (10 + step).
+        fade_steps: in how many steps networks that grow (`fade=True`) go over from those of half the size to
+            themselves: `alpha` of their fades rises linearly to 1, and real images go over with them from those of half
+            the size, doubled. 0 leaves images and fades as they are.
         seed: an integer, of the latents.
 
     Raises:
@@ -57,6 +61,7 @@ class GanRecipe:
     latents: str = "normal"
     average: float = 0.999
     average_warm_up: bool = False
+    fade_steps: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -68,6 +73,11 @@ class GanRecipe:
         one_of("latents", self.latents, LATENTS)
         if not self.r1 >= 0:
             raise ValueError(f"`r1` must be 0 or more. Received: r1={self.r1!r}. Pass for example 10, or 0 for none.")
+        if not 0 <= self.fade_steps <= self.steps:
+            raise ValueError(
+                "A transition between two sizes ends before the training does, or with it. "
+                f"Received: fade_steps={self.fade_steps!r} in {self.steps} steps. Pass fewer, or 0 for none."
+            )
         if not 0 <= self.average < 1:
             raise ValueError(
                 "`average` is a decay of at least 0 and less than 1. "
@@ -95,7 +105,8 @@ class Adversaries:
         xla: whether the functions of each replica are compiled with XLA; may be set until the first step.
 
     Raises:
-        ValueError: if a batch size is not a multiple of the replicas, or the generator not a functional model.
+        ValueError: if a batch size is not a multiple of the replicas, the generator not a functional model, or nothing
+            fades in networks that are to.
     """
 
     def __init__(self, generator, discriminator, recipe, generator_optimizer, discriminator_optimizer, *, xla=False):
@@ -111,6 +122,13 @@ class Adversaries:
                     "Each replica takes the same share of a batch. "
                     f"Received: {name}={size} for {self.replicas} replicas. Pass a multiple of {self.replicas}."
                 )
+        if recipe.fade_steps and not (_fades(generator) and _fades(discriminator)):
+            raise ValueError(
+                "A transition between two sizes is one of networks that grow. "
+                f"Received: fade_steps={recipe.fade_steps} for a generator and a discriminator of which "
+                f"{sum(1 for one in (generator, discriminator) if not _fades(one))} do not. "
+                "Pass those of stylegan_synthesis(fade=True) and stylegan_discriminator(fade=True), or fade_steps=0."
+            )
         self.generator = generator
         self.discriminator = discriminator
         self.recipe = recipe
@@ -148,6 +166,7 @@ class Adversaries:
         step, updates = tf.identity(self.steps_done.value), self.recipe.discriminator_steps
         # A distributed dataset does not say how many images each replica gets.
         real = tf.ensure_shape(real, (self.recipe.batch_size // self.replicas, updates, *real.shape[2:]))
+        self._fade(step, self.generator, self.discriminator)
         shares = []
         for update in range(updates):
             shares.append(self.update_discriminator(real[:, update], step, update, discriminate, penalised))
@@ -155,6 +174,7 @@ class Adversaries:
         generator_loss = self.update_generator(step, generate)
         decay = decay_at(step, self.recipe.average, self.recipe.average_warm_up)
         update_average(self.average, self.generator, decay)
+        self._fade(step, self.average)
         self.steps_done.assign_add(1)
         return tf.stack([loss, generator_loss, penalty])
 
@@ -163,6 +183,10 @@ class Adversaries:
         plain, with_penalty, _ = self._parts()
         discriminate, penalised = discriminate or plain, penalised or with_penalty
         real = tf.cast(real, self.dtype)
+        if self.recipe.fade_steps:
+            smaller = ops.average_pool(real, 2, data_format="channels_last")
+            doubled = ops.repeat(ops.repeat(smaller, 2, axis=1), 2, axis=2)
+            real = doubled + self._alpha(step) * (real - doubled)
         latents = self._share_of_latents(step, update, self.recipe.batch_size)
         every = self.recipe.r1_every
         if not self.recipe.r1:
@@ -285,6 +309,15 @@ class Adversaries:
             scaled_loss = self.generator_optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled_loss, self.generator.trainable_variables)
 
+    def _alpha(self, step):
+        """Returns how far networks that grow are in a step: 1 in the last of their transition."""
+        return ops.minimum(ops.cast(step + 1, self.dtype) / self.recipe.fade_steps, 1.0)
+
+    def _fade(self, step, *networks):
+        if self.recipe.fade_steps:
+            for layer in (layer for network in networks for layer in _fades(network)):
+                layer.alpha.assign(ops.cast(self._alpha(step), layer.alpha.dtype))
+
     def _share(self, loss):
         """Returns this replica's part of a mean over the batch, since the optimizer adds the gradients of all."""
         # The last layer of a float64 network may be float32.
@@ -314,6 +347,10 @@ def _built(optimizer, network):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(network.trainable_variables)
     return optimizer
+
+
+def _fades(network):
+    return [layer for layer in network._flatten_layers() if isinstance(layer, Fade)]
 
 
 def _scales(optimizer):

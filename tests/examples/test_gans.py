@@ -78,12 +78,32 @@ def test_sngan_trains_networks_of_table_2(tmp_path):
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
 
-def test_stylegan_with_an_ncp(tmp_path):
-    tiny = ["--latent=8", "--base_channels=32", "--max_channels=4", "--size=8", "--networks=ncp"]
-    printed = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *TINY, *tiny).stdout
+def test_stylegan_with_an_ncp_grows(tmp_path):
+    tiny = [*TINY, "--latent=8", "--base_channels=32", "--max_channels=4", "--size=16", "--networks=ncp"]
+    tiny += ["--size_steps=2", "--fade_steps=2", "--xla=off"]
+    printed = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny).stdout
+    assert "sample: ncp, 8 pixels: " in printed and "sample: ncp, 16 pixels: " in printed
     assert result_of(printed)["network"] == "ncp"
-    generator = keras.models.load_model(tmp_path / "ncp" / "seed-0" / "generator.keras")
-    assert generator.output_shape == (None, 8, 8, 1)
+    small, large = (tmp_path / "ncp" / "seed-0" / size / "generator.keras" for size in ("size-8", "."))
+    small, large = keras.models.load_model(small), keras.models.load_model(large)
+    assert (small.output_shape, large.output_shape) == ((None, 8, 8, 1), (None, 16, 16, 1))
+    assert float(large.get_layer("synthesis").get_layer("fade").alpha) == 1
+    # The last run is drawn anew, the one before it is left alone.
+    again = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny).stdout
+    assert "sample: ncp, 8 pixels: finished" in again and "going on after step 2 of 2" in again
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--grow_from=12", "--size=32"], "--grow_from=12 for --size=32. Pass --grow_from=8"),
+        (["--fade_steps=3"], "--fade_steps=3 for --size_steps=50 and --steps=2. Pass fewer"),
+    ],
+)
+def test_stylegan_cannot_grow_so(tmp_path, options, words):
+    done = run("examples/stylegan_mapping.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    assert done.returncode == 1 and "error: " in done.stderr and words in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
 
 
 def test_the_table_of_scores_is_over_seeds(tmp_path, capsys):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from pinets_tf import training
+from pinets_tf.layers.fade import Fade
 from pinets_tf.training import gan_flags
 from pinets_tf.training.gan import GanLessons, Samples, fit_gan, load_generator, run_gan
 from pinets_tf.training.gan_average import copy_network, decay_at, settle_statistics, update_average
@@ -41,16 +42,17 @@ class NormedDense(keras.layers.Layer):
         return ops.matmul(x, ops.cast(kernel / sigma, x.dtype))
 
 
-def networks(noise=False, batch=False):
+def networks(noise=False, batch=False, fade=False):
     keras.utils.set_random_seed(1)
     z = keras.Input((3,))
     x = keras.layers.Dense(16)(z)
     x = keras.layers.BatchNormalization(momentum=0.5)(x) if batch else x
     x = keras.layers.GaussianNoise(0.1, seed=3)(x) if noise else x
     images = keras.layers.Reshape((4, 4, 1))(keras.layers.Activation("tanh")(x))
-    generator = keras.Model(z, images)
+    generator = keras.Model(z, Fade()([-images, images]) if fade else images)
     x = keras.Input((4, 4, 1))
     y = keras.layers.Dense(8, activation="softplus")(keras.layers.Flatten()(x))
+    y = Fade()([-y, y]) if fade else y
     return generator, keras.Model(x, keras.layers.Dense(1)(NormedDense()(y)))
 
 
@@ -254,9 +256,10 @@ def test_a_picture_changes_nothing(tmp_path):
 
 def two_steps(strategy, xla):
     with strategy.scope():
-        options = {"discriminator_steps": 2, "r1": 1.0, "r1_every": 2, "average": 0.9}
+        options = {"discriminator_steps": 2, "r1": 1.0, "r1_every": 2, "average": 0.9, "fade_steps": 3}
         # Adam would divide the differences of tiny gradients by themselves.
-        one = adversaries(xla=xla, optimizer=lambda: keras.optimizers.SGD(0.1, momentum=0.5), **options)
+        sgd = lambda: keras.optimizers.SGD(0.1, momentum=0.5)  # noqa: E731
+        one = adversaries({"fade": True}, xla=xla, optimizer=sgd, **options)
     batches = lessons(one).images(0).map(lambda batch: tf.reshape(batch, (4, 2, 4, 4, 1)))
     iterator = iter(strategy.experimental_distribute_dataset(batches))
     step = tf.function(lambda images: strategy.run(one.step, args=(images,)))
@@ -290,6 +293,25 @@ def test_mixed_precision(precision, strategy, xla, tmp_path):
     assert [rows[0].get(f"{name}_scale") for name in ("generator", "discriminator")] == [scale, scale]
     for value, old in zip(values(one.generator.trainable_variables), before):
         assert value.dtype == np.float32 and not np.array_equal(value, old)
+
+
+def test_networks_that_grow_go_over_with_the_real_images():
+    one = adversaries({"fade": True}, fade_steps=2)
+    fades = [layer for network in (one.generator, one.discriminator, one.average) for layer in network.layers]
+    fades = [layer for layer in fades if isinstance(layer, Fade)]
+    real, seen = REAL[:4], []
+
+    def discriminate(images, latents):
+        seen.append(images)
+        return 0.0, 0.0, [tf.zeros_like(variable) for variable in one.discriminator.trainable_variables]
+
+    for step, alpha in enumerate((0.5, 1.0, 1.0)):
+        one.step(tf.constant(real[:, None]))
+        assert [float(layer.alpha) for layer in fades] == [alpha] * 3
+        one.update_discriminator(tf.constant(real), tf.constant(step, tf.int64), 0, discriminate, discriminate)
+        halves = real.reshape(4, 2, 2, 2, 2, 1).mean(axis=(2, 4), keepdims=True)
+        doubled = np.broadcast_to(halves, (4, 2, 2, 2, 2, 1)).reshape(real.shape)
+        np.testing.assert_allclose(seen[-1], (1 - alpha) * doubled + alpha * real, atol=1e-6)
 
 
 def test_an_infinite_gradient_of_any_replica_skips_the_step():
@@ -406,6 +428,7 @@ def test_xla_is_chosen_by_measurement_and_leaves_the_variables():
         ({"latents": "cauchy"}, r"`latents` must be one of 'normal', 'uniform'\. Received: latents='cauchy'"),
         ({"batch_size": 0}, r"`batch_size` must be a positive integer\. Received: batch_size=0\. Pass 1 or more"),
         ({"r1": -1.0}, r"`r1` must be 0 or more\. Received: r1=-1\.0\. Pass for example 10"),
+        ({"fade_steps": 2}, r"before the training does, or with it\. Received: fade_steps=2 in 1 steps\. Pass fewer"),
         ({"average": 1.0}, r"`average` is a decay of at least 0 and less than 1\. Received: average=1\.0\. Pass"),
     ],
 )
@@ -425,6 +448,8 @@ def test_errors_of_networks_and_images(tmp_path):
         Adversaries(*networks(), recipe, *gan_optimizers(recipe))
     with pytest.raises(ValueError, match=r"functional Keras model.*Received: <Dense.*Pass keras\.Model"):
         Adversaries(keras.layers.Dense(1), networks()[1], recipe, *gan_optimizers(recipe))
+    with pytest.raises(ValueError, match=r"networks that grow\. Received: fade_steps=1 for .* 2 do not\. Pass those"):
+        adversaries(fade_steps=1)
     one = adversaries(discriminator_steps=2)
     few = GanLessons(lambda step: lessons(one).images(step).unbatch().batch(6, drop_remainder=True), lambda: 4)
     with pytest.raises(ValueError, match=r"batches of 6 for 2 updates with 4 images each\. Pass batches of 8"):

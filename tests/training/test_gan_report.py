@@ -17,6 +17,7 @@ def values(monkeypatch, tmp_path):
     flags.DEFINE_string("latents", "uniform", "", flag_values=registry)
     flags.DEFINE_integer("score_images", 40, "", flag_values=registry)
     flags.DEFINE_string("reference", str(tmp_path / "reference.npz"), "", flag_values=registry)
+    flags.DEFINE_float("average", 0.0, "", flag_values=registry)
     registry(["script"])
     monkeypatch.setattr(flags, "FLAGS", registry)
     return registry
@@ -66,7 +67,7 @@ def test_copies_of_a_batch_are_not_scored():
 def test_scores_and_pictures(values, tmp_path):
     real = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 3)).astype("uint8")
     extractor = KerasExtractor(colour(), "-colour", resize="none")
-    options = {"reference": "noise train", "averaged": False}
+    options = {"reference": "noise train"}
     first = score_generator(network(), extractor, real, tmp_path, **options)
     assert first["FID-colour"] > 0 and first["IS-colour"] >= 1
     assert "images: 40; reference: noise train (30 images)" in first["scored"] and "not averaged" in first["scored"]
