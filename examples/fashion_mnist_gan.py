@@ -16,7 +16,7 @@ on where it stopped.
 from absl import app, flags
 
 from pinets_tf import training
-from pinets_tf.analysis import count_products, without_products
+from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.models import linear_generator, sngan_discriminator
 
@@ -46,8 +46,7 @@ def build(data):
 
 def evaluate(generator, data, extractor):
     """Draws Fig. 6 and the contributions of the products, and scores the generator if asked."""
-    stages = {str(after): without_products(generator, after) for after in range(count_products(generator) + 1)}
-    training.draw_generator(generator, FLAGS.workdir, stages)
+    training.draw_generator(generator, FLAGS.workdir, product_stages(generator))
     return training.score_generator(
         generator, extractor, data.train, FLAGS.workdir, reference=f"{FLAGS.dataset} {data.split}"
     )

@@ -8,8 +8,8 @@ Expected at full size (50,000 steps), from the paper, means of 10 runs: Inceptio
 17.65 and 16.79 for SNGAN, NCP and ProdPoly. What this package reached, and how long it took, is in BUILD_NOTES.md.
 Each network has a folder in the workdir, and in it one for the seed; at the end the table over all finished seeds is
 printed. While a network trains, `samples/` shows its images; at the end `interpolation.png` goes from one image to
-another. `--eval_only` draws and scores the saved generators. The same command on the same workdir goes on where it
-stopped.
+another, and `contributions.png` has the images with the products after the first, second ... switched off.
+`--eval_only` draws and scores the saved generators. The same command on the same workdir goes on where it stopped.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import app, flags
 
 from pinets_tf import training
+from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.layers.checks import one_of
 from pinets_tf.models import sngan_discriminator, sngan_generator
@@ -67,7 +68,7 @@ def lessons(data):
 
 def evaluate(generator, extractor, data, workdir):
     """Draws images between latents, and scores the generator if asked."""
-    training.draw_generator(generator, workdir)
+    training.draw_generator(generator, workdir, product_stages(generator))
     reference = f"{FLAGS.dataset} {data.split}"
     return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
 

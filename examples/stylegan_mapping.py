@@ -11,8 +11,9 @@ is in BUILD_NOTES.md. As in StyleGAN the networks grow: they are trained at 8 pi
 the one before. With `--grow_from` of the last size they are trained at that alone.
 Each network has a folder in the workdir, in it one for the seed, and in that one for each smaller size; at the end the
 table over all finished seeds is printed. While a network trains, `samples/` shows its images; at the end
-`interpolation.png` goes from one image to another. `--eval_only` draws and scores the saved generators. The same
-command on the same workdir goes on where it stopped.
+`interpolation.png` goes from one image to another, and `contributions.png` has the images with the products after the
+first, second ... switched off, those of the mapping network before those of AdaIN. `--eval_only` draws and scores the
+saved generators. The same command on the same workdir goes on where it stopped.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from absl import app, flags
 
 from pinets_tf import training
+from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.layers.checks import one_of
 from pinets_tf.models import (
@@ -138,7 +140,7 @@ def train(name, data, extractor, workdir):
 
 def evaluate(generator, extractor, data, workdir):
     """Draws images between latents, and scores the generator if asked."""
-    training.draw_generator(generator, workdir)
+    training.draw_generator(generator, workdir, product_stages(generator))
     reference = f"{FLAGS.dataset} {data.split}"
     return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
 

@@ -61,10 +61,11 @@ def run_export(export, inputs):
 def compare(expected, received):
     """Returns how far two batches of outputs are apart.
 
-    Of an export that returns pixels, half a grey level of the difference is its rounding.
+    Of an export that returns pixels, half a grey level of the difference is its rounding, and what is darker than black
+    or brighter than white is cut off.
     """
     if received.dtype == np.uint8:
-        expected = 127.5 * expected + 127.5
+        expected = np.clip(127.5 * expected + 127.5, 0, 255)
         difference = np.maximum(np.abs(received - expected) - 0.5, 0)
         scale = 255.0
     else:

@@ -57,5 +57,21 @@ def without_products(model, after):
     return copy
 
 
+def product_stages(model):
+    """Returns the models without products, with the first one, with the first two, and so on, by the number of them.
+
+    Args:
+        model: as in `without_products`.
+
+    Returns:
+        A dictionary from the texts "0", "1", ... to Keras models; empty for a model without products.
+
+    Raises:
+        ValueError: if a model with products cannot be copied.
+    """
+    products = count_products(model)
+    return {str(after): without_products(model, after) for after in range(products + 1)} if products else {}
+
+
 def _horner_layers(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, HornerLayer)]

@@ -10,6 +10,7 @@ from pinets_tf.metrics import (
     EfficientNetLite0,
     FeatureStatistics,
     Inception2015,
+    image_features,
     reference_statistics,
     score_images,
     to_uint8,
@@ -29,6 +30,9 @@ def define_score_flags(images=5000):
     flags.DEFINE_string("inception", None, "File of the 2015 Inception graph, for IS and FID.")
     flags.DEFINE_string("efficientnet_lite0", None, "File of weights of EfficientNet-Lite0, for IS-EL0 and FID-EL0.")
     flags.DEFINE_integer("score_images", images, "How many images are scored.", lower_bound=1)
+    flags.DEFINE_integer(
+        "kid_images", 0, "For KID too, features of so many reference images are taken anew; 0: no KID.", lower_bound=0
+    )
     flags.DEFINE_string(
         "reference", None, "File of reference statistics, written if it does not exist; by default in the workdir."
     )
@@ -125,6 +129,8 @@ def score_generator(generator, extractor, real, workdir, *, reference):
         parts = range(0, len(real), _BATCH)
         reference_statistics((real[part : part + _BATCH] for part in parts), extractor).save(file)
     pixels, latents = pixels_of(generator), draw_latents(generator, FLAGS.score_images, 3)
+    few = min(FLAGS.kid_images, len(real))
+    for_kernel = np.sort(np.random.default_rng([FLAGS.seed, 4]).choice(len(real), few, replace=False))
     scores = score_images(
         (pixels(latents[part : part + _BATCH]) for part in range(0, len(latents), _BATCH)),
         extractor,
@@ -132,9 +138,15 @@ def score_generator(generator, extractor, real, workdir, *, reference):
         images=len(latents),
         reference_split=reference,
         averaged_weights=FLAGS.average > 0,
+        reference_features=_features(real[for_kernel], extractor) if few else None,
     )
     print(scores)
     return {**{name: round(value, 4) for name, value in scores.values.items()}, "scored": str(scores.statement)}
+
+
+def _features(images, extractor):
+    parts = (images[part : part + _BATCH] for part in range(0, len(images), _BATCH))
+    return np.concatenate([features for features, _ in image_features(parts, extractor)])
 
 
 def print_scores(folder, paper, title):

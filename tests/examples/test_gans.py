@@ -74,6 +74,9 @@ def test_sngan_trains_networks_of_table_2(tmp_path):
     # Without a network for the scores there is no table of them.
     assert "Table 2" not in printed and not any("scored" in result for result in results)
     assert (tmp_path / "prodpoly" / "seed-0" / "interpolation.png").exists()
+    # SNGAN has no products to switch off.
+    drawn = sorted(path.parent.parent.name for path in tmp_path.rglob("contributions.png"))
+    assert drawn == ["prodpoly"]
     other = run("examples/sngan_cifar10.py", *options, "--networks=sngan", "--steps=3", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 

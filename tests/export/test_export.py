@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pinets_tf.models import linear_generator, resnet, sngan_generator
+from pinets_tf.models import (
+    linear_generator,
+    resnet,
+    sngan_generator,
+    stylegan_generator,
+    stylegan_mapping,
+    stylegan_synthesis,
+)
 from tests.commands import run
 
 
@@ -46,13 +53,23 @@ def test_export_and_verify(model_file, tmp_path):
     assert done.returncode == 1 and "a relative difference exceeds 0.0001" in done.stderr
 
 
+def small_stylegan():
+    synthesis = stylegan_synthesis(32, latent=6, base_channels=64, max_channels=8)
+    model = stylegan_generator(stylegan_mapping(6, 6, polynomial=True), synthesis)
+    # Until it is trained, its first map is constant and has no deviation to be divided by.
+    constant = synthesis.get_layer("constant")
+    constant.set_weights([np.random.default_rng(1).normal(size=weight.shape) for weight in constant.get_weights()])
+    return model
+
+
 @pytest.mark.parametrize(
     "make, channels",
     [
         (lambda: linear_generator(latent=6, width=0.02), 1),
         (lambda: sngan_generator(latent=6, width=4, injection=True, polynomials=2), 3),
+        (small_stylegan, 3),
     ],
-    ids=["linear", "sngan"],
+    ids=["linear", "sngan", "stylegan"],
 )
 def test_a_generator_returns_pixels(tmp_path, make, channels):
     make().save(tmp_path / "generator.keras")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.analysis import NotPolynomial, count_products, degree, without_products
+from pinets_tf.analysis import NotPolynomial, count_products, degree, product_stages, without_products
 from pinets_tf.models import linear_generator, sngan_discriminator, sngan_generator
 from tests.conformance.cases import numpy, randomise
 from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
@@ -59,6 +59,8 @@ def test_products_are_switched_off_from_the_last_to_the_first():
     assert degrees == [1, 2, 3, *(3 * n for n in range(2, 10)), 54]
     z = latents(3)
     np.testing.assert_array_equal(numpy(without_products(model, 11)(z)), numpy(model(z)))
+    assert [degree(stage) for stage in product_stages(model).values()] == degrees
+    assert product_stages(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])) == {}
     linear = without_products(model, 0)
     total, one, other = (numpy(linear(part)) for part in (z[:1] + z[1:2], z[:1], z[1:2]))
     np.testing.assert_allclose(total + numpy(linear(0 * z[:1])), one + other, rtol=1e-3, atol=1e-3 * np.abs(one).max())

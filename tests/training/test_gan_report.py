@@ -17,6 +17,7 @@ def values(monkeypatch, tmp_path):
     flags.DEFINE_string("latents", "uniform", "", flag_values=registry)
     flags.DEFINE_integer("score_images", 40, "", flag_values=registry)
     flags.DEFINE_string("reference", str(tmp_path / "reference.npz"), "", flag_values=registry)
+    flags.DEFINE_integer("kid_images", 0, "", flag_values=registry)
     flags.DEFINE_float("average", 0.0, "", flag_values=registry)
     registry(["script"])
     monkeypatch.setattr(flags, "FLAGS", registry)
@@ -73,6 +74,9 @@ def test_scores_and_pictures(values, tmp_path):
     assert "images: 40; reference: noise train (30 images)" in first["scored"] and "not averaged" in first["scored"]
     # The statistics are read from their file the next time.
     assert score_generator(network(), extractor, real[:0], tmp_path, **options) == first
+    values["kid_images"].value = 20
+    with_kid = score_generator(network(), extractor, real, tmp_path, **options)
+    assert with_kid["KID-colour"] > 0 and with_kid["FID-colour"] == first["FID-colour"]
     assert score_generator(network(), None, real, tmp_path, **options) == {}
     draw_generator(network(), tmp_path)
     assert (tmp_path / "interpolation.png").exists() and not (tmp_path / "contributions.png").exists()
