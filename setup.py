@@ -12,6 +12,7 @@ EXTRAS = {
     "mesh": ["h5py>=3.11", "scipy>=1.13", "trimesh>=4.5"],
     "serving": ["tensorflow-serving-api>=2.19"],
     "tflite": ["ai-edge-litert>=2.0"],
+    "int8": ["litert-quantizer>=0.11"],
     "examples": ["absl-py>=2.1", "matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.19"],
     "benchmark": ["torch>=2.4"],
 }
@@ -19,7 +20,9 @@ EXTRAS = {
 EXTRAS["test"] = [
     *EXTRAS["data"],
     *EXTRAS["examples"],
+    *EXTRAS["int8"],
     *EXTRAS["mesh"],
+    *EXTRAS["serving"],
     *EXTRAS["tflite"],
     "jax>=0.5",
     "librosa>=0.10",

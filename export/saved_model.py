@@ -2,81 +2,54 @@
 
     python export/saved_model.py runs/order2/model.keras --output served
 
-makes served/model/1, the next time served/model/2. The version appears under its number only when it is complete, so
-that a server that watches the folder never sees half a model. With --images a generator of images in [-1, 1] returns
-uint8 pixels. What batch normalisations of products compute from their
-weights at every call is computed once, before (`pinets_tf.models.fold_normalization`).
+makes served/model/1, the next time served/model/2. The version appears under its number only when it is complete and
+was found to return what the Keras model returns, so that a server that watches the folder never sees half a model.
+Which signatures it has depends on the model (`pinets_tf.export.signatures`): tensors in float32, encoded images or
+sounds, and one for TFLite. The labels of a classifier, and what the model card says of its training, are taken from the
+folder of the model. What batch normalisations of products compute from their weights at every call is computed once,
+before (`pinets_tf.models.fold_normalization`).
 """
 
 import argparse
-import os
-import shutil
 import sys
-import zipfile
+import warnings
 from pathlib import Path
 
-import keras
-from keras import ops
-
-import pinets_tf  # noqa: F401  registers the layers that the file may hold
-from pinets_tf.models import fold_normalization
-
-
-def export_saved_model(model, output, name, images=False):
-    """Writes `model` to `output`/`name`/VERSION, VERSION being the next free number, and returns that folder."""
-    base = Path(output) / name
-    base.mkdir(parents=True, exist_ok=True)
-    versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
-    target = base / str(max(versions, default=0) + 1)
-    partial = base / f"partial-{target.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    if getattr(model, "outputs", None):  # Not a model of a class of its own.
-        model = fold_normalization(model)
-    if images:
-        model = with_pixels(model)
-    model.export(partial, verbose=False)
-    os.rename(partial, target)
-    return target
-
-
-def with_pixels(generator):
-    """Returns a model whose images are uint8, round(127.5 x + 127.5), where those of `generator` are in [-1, 1]."""
-    outputs = getattr(generator, "outputs", None) or ()
-    if len(outputs) != 1 or len(outputs[0].shape) != 4:
-        raise ValueError(
-            "Images are the one output of a generator, of shape (batch, height, width, channels). "
-            f"Received: outputs of shape {', '.join(str(output.shape) for output in outputs)}. Leave out --images."
-        )
-    pixels = ops.clip(ops.round(ops.cast(outputs[0], "float32") * 127.5 + 127.5), 0, 255)
-    return keras.Model(generator.input, ops.cast(pixels, "uint8"), name=generator.name)
-
-
-def load_model(path):
-    """Loads a `.keras` file, or raises a `ValueError` that says what is wrong with it."""
-    path = Path(path)
-    if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"A model is a .keras file. Received: {path}. Pass the model.keras of a run.")
-    try:
-        return keras.models.load_model(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"A model is a .keras file. Received: {path}, which cannot be loaded ({error}). "
-            "If it is damaged, write or copy it again."
-        ) from error
+from pinets_tf.export import TASKS, export_saved_model, load_model, read_inputs, read_labels
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="the .keras file of a trained model")
+    parser.add_argument("model", type=Path, help="the .keras file of a trained model")
     parser.add_argument("--output", required=True, help="the folder to export into")
     parser.add_argument("--name", help="the name under which it is served; by default that of the file")
+    parser.add_argument("--version", type=int, help="the number of the version; by default the next one")
+    parser.add_argument("--replace", action="store_true", help="replace --version if it is there, and all of it")
+    parser.add_argument("--labels", help="a file with the name of each class; by default labels.txt beside the model")
     parser.add_argument("--images", action="store_true", help="a generator: return uint8 pixels, not [-1, 1]")
+    parser.add_argument("--task", choices=["auto", *TASKS], default="auto", help="what the model takes; auto looks")
+    parser.add_argument("--warm_up", help="an .npy file of inputs, to be replayed by the server before it answers")
+    parser.add_argument("--licence", help="the licence of the model, for the model card")
     options = parser.parse_args(arguments)
+    warnings.formatwarning = lambda message, *_: f"{parser.prog}: {message}\n"
     try:
-        model = load_model(options.model)
-        target = export_saved_model(model, options.output, options.name or Path(options.model).stem, options.images)
+        target = export_saved_model(
+            load_model(options.model),
+            options.output,
+            options.model.stem if options.name is None else options.name,
+            options.images,
+            version=options.version,
+            replace=options.replace,
+            task=options.task,
+            labels=None if options.labels is None else read_labels(options.labels),
+            workdir=options.model.parent,
+            warm_up=None if options.warm_up is None else read_inputs(options.warm_up),
+            licence=options.licence,
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{parser.prog}: interrupted, and nothing written")
     print(target)
 
 

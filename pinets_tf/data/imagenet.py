@@ -211,7 +211,8 @@ def read_image(path, *, size=224, resize=256):
         FileNotFoundError: if there is no such file.
         ValueError: if it is no image that can be read, or `resize` is less than `size`.
     """
-    window, path = _central_window(size, resize), Path(path).expanduser()
+    _check_crop(size, resize)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
             f"An image is read from a file that exists. Received: {str(path)!r}, which is no file in "
@@ -219,12 +220,31 @@ def read_image(path, *, size=224, resize=256):
         )
     contents = path.read_bytes()
     try:
-        return _resize(_decode(tf.constant(contents), window, size), size).numpy()
+        return decode_image(tf.constant(contents), size=size, resize=resize).numpy()
     except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow cites the bytes of a very short file.
         raise ValueError(
             "An image is a JPEG, PNG, GIF, BMP or WebP file. "
             f"Received: {str(path)!r}, which cannot be read ({_what_is_wrong(contents)}). Save or copy it again."
         ) from error
+
+
+def decode_image(contents, *, size=224, resize=256):
+    """Returns what `read_image` makes of the contents of a file, also in a graph.
+
+    Args:
+        contents: a string tensor, the bytes of a JPEG, PNG, GIF, BMP or WebP file.
+        size: height and width of the square, in pixels.
+        resize: the short side of the image that the square is taken from, in pixels.
+
+    Returns:
+        A float32 tensor of shape `(size, size, 3)` in [0, 255].
+
+    Raises:
+        ValueError: if `resize` is less than `size`.
+    """
+    # The last two bytes are looked at. Without them the message of TensorFlow cites what there is, perhaps no text.
+    contents = tf.where(tf.strings.length(contents) < 2, "\0\0", contents)
+    return _resize(_decode(contents, _central_window(size, resize), size), size)
 
 
 def random_windows(shapes, epoch, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), seed=0):
@@ -275,12 +295,16 @@ def _random_window(shape, sides, place, ratio):
     return tf.cast(tf.concat([tf.floor(place * (box - chosen + 1)), chosen], 0), tf.int32)
 
 
-def _central_window(size, resize):
+def _check_crop(size, resize):
     if not 0 < size <= resize:
         raise ValueError(
             "A crop must lie in the resized image. "
             f"Received: size={size}, resize={resize}. Pass a `resize` of at least `size`."
         )
+
+
+def _central_window(size, resize):
+    _check_crop(size, resize)
 
     def window(shape):
         side = tf.cast(tf.reduce_min(shape), tf.float64) * (size / resize)

@@ -136,12 +136,27 @@ def read_image(path, shape):
         ValueError: if there is no such file, or it is not a picture.
     """
     try:
-        picture = tf.io.decode_image(tf.io.read_file(str(path)), channels=shape[-1], expand_animations=False)
+        return decode_image(tf.io.read_file(str(path)), shape)
     except (tf.errors.OpError, OSError) as error:
         raise ValueError(
             "A picture is a JPEG, PNG, GIF or BMP file. "
             f"Received: {path}, which cannot be read ({str(error).splitlines()[0]}). Pass the path of a picture."
         ) from error
+
+
+def decode_image(contents, shape):
+    """Returns what `read_image` makes of the contents of a file, also in a graph.
+
+    Args:
+        contents: a string tensor, the bytes of a JPEG, PNG, GIF or BMP file.
+        shape: `(height, width, channels)`.
+
+    Returns:
+        A float32 tensor of that shape in [0, 255].
+    """
+    picture = tf.io.decode_image(contents, channels=shape[-1], expand_animations=False)
+    # In a graph its rank is not known otherwise.
+    picture = tf.ensure_shape(picture, (None, None, shape[-1]))
     return tf.clip_by_value(tf.image.resize(picture, shape[:2], antialias=True), 0.0, 255.0)
 
 

@@ -185,7 +185,31 @@ def read_clip(path):
         raise ValueError(
             f"A clip is {WANTED}. Received: {path}, which {defect}. Convert it with an audio program, or copy it again."
         )
-    return _middle(_decoded(os.fsencode(path))).numpy()
+    return decode_clip(tf.io.read_file(os.fsencode(path))).numpy()
+
+
+def decode_clip(contents, *, samples=SAMPLES, sample_rate_hz=SAMPLE_RATE_HZ):
+    """Returns what `read_clip` makes of the contents of a file, also in a graph.
+
+    Args:
+        contents: a string tensor, the bytes of a 16-bit PCM WAV file.
+        samples: the length of the clip that is made.
+        sample_rate_hz: the sample rate that the file must have; else the operation fails as with a damaged file, with
+            a `tf.errors.InvalidArgumentError`.
+
+    Returns:
+        A float32 tensor of shape `(samples,)` in [-1, 1].
+    """
+    # The message of decode_wav cites bytes, which need not be text.
+    padded = tf.strings.join([contents, "\0" * 16])
+    marks = [tf.strings.substr(padded, place, 4) == mark for place, mark in ((0, "RIFF"), (8, "WAVE"), (12, "fmt "))]
+    words = "A clip is a WAV file. Received one of another kind, of so many bytes:"
+    with _required(tf.reduce_all(marks), [words, tf.strings.length(contents)]):
+        waveform, rate = tf.audio.decode_wav(contents)
+    words = f"A clip has sound, {sample_rate_hz:,} samples a second. Received samples, and samples a second:"
+    with _required((rate == sample_rate_hz) & (tf.size(waveform) > 0), [words, tf.shape(waveform)[0], rate]):
+        waveform = tf.reduce_mean(waveform, axis=1)
+    return tf.ensure_shape(_middle(waveform, samples), (samples,))
 
 
 def _load_folder(folder):
@@ -356,14 +380,20 @@ def _decoded(path):
     return tf.reduce_mean(waveform, axis=1)
 
 
-def _second(waveform):
-    """Returns the first second, padded with silence at the end."""
-    waveform = waveform[:SAMPLES]
-    return tf.pad(waveform, [[0, SAMPLES - tf.size(waveform)]])
+def _required(condition, words):
+    """Returns a scope whose operations are not run, but fail with `words`, unless `condition` holds."""
+    checked = tf.debugging.Assert(condition, words)
+    return tf.control_dependencies([] if checked is None else [checked])
 
 
-def _middle(waveform):
-    return _second(waveform[tf.maximum(tf.size(waveform) - SAMPLES, 0) // 2 :])
+def _second(waveform, samples=SAMPLES):
+    """Returns the first second, or so many samples, padded with silence at the end."""
+    waveform = waveform[:samples]
+    return tf.pad(waveform, [[0, samples - tf.size(waveform)]])
+
+
+def _middle(waveform, samples=SAMPLES):
+    return _second(waveform[tf.maximum(tf.size(waveform) - samples, 0) // 2 :], samples)
 
 
 def _reader(split):

@@ -1,0 +1,28 @@
+"""What a trained model becomes to be served: signatures, versions of a SavedModel, and what lies beside them."""
+
+from pinets_tf.export.quantization import QuantizedModel, quantize_int8
+from pinets_tf.export.saved_model import export_saved_model, in_float32, load_model, signature_names, with_pixels
+from pinets_tf.export.serving_assets import model_card, read_inputs, read_labels, write_warm_up
+from pinets_tf.export.signatures import TASKS, Signature, class_count, signatures, task_of
+from pinets_tf.export.tflite import PRECISIONS, convert
+
+__all__ = [
+    "PRECISIONS",
+    "TASKS",
+    "QuantizedModel",
+    "Signature",
+    "class_count",
+    "convert",
+    "export_saved_model",
+    "in_float32",
+    "load_model",
+    "model_card",
+    "quantize_int8",
+    "read_inputs",
+    "read_labels",
+    "signature_names",
+    "signatures",
+    "task_of",
+    "with_pixels",
+    "write_warm_up",
+]

@@ -1,0 +1,281 @@
+"""Eight-bit TFLite models of networks whose products have heavy tails."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import re
+import warnings
+
+import numpy as np
+
+from pinets_tf.export.runtime import agreement as share_of_agreement
+from pinets_tf.export.runtime import all_tensors, answers, interpreter
+
+# Ranges are cut at these percentiles of what the calibration inputs give; 100 is from the least to the greatest.
+PERCENTILES = (100.0, 99.99, 99.9)
+# Products and sums stay in float where eight bits lose more than such a part of their deviation.
+LOSSES = (np.inf, 0.1, 0.05, 0.03, 0.02, 0.01, 0.0)
+_BATCH = 16
+# Values kept of each tensor for a batch of calibration inputs, beside its least and greatest one.
+_KEPT = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedModel:
+    """A TFLite model in eight bits, and how it was made.
+
+    Args:
+        content: the file.
+        agreement: the share of held-out inputs on which it answers as the float model does.
+        percentile: at which its ranges are cut.
+        float_operators: the products and sums that stay in float, by the names of their outputs.
+        operators: how many operators the model has.
+    """
+
+    content: bytes
+    agreement: float
+    percentile: float
+    float_operators: tuple[str, ...]
+    operators: int
+
+    def __str__(self):
+        kept = len(self.float_operators)
+        return (
+            f"{self.operators - kept} of {self.operators} operators in eight bits"
+            f"{f', {kept} products and sums in float' if kept else ''}, ranges cut at the percentile "
+            f"{self.percentile:g}: the same answer on {self.agreement:.1%} of the held-out inputs"
+        )
+
+
+def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operators=True):
+    """Returns a TFLite model with weights and activations of eight bits that answers as the float model does.
+
+    A tensor has one range for all of its 256 steps. The products of a polynomial network have heavy tails: their
+    greatest values are tens of deviations away, so that most values share a few steps. Two things are tried for that.
+    Ranges are cut at a percentile of what the calibration inputs give. And products and sums of which eight bits lose
+    more than a part of their deviation,
+
+        (greatest - least) / 255 / sqrt(12) > loss * deviation,
+
+    stay in float, from none on, with smaller and smaller `loss`, until the answers agree; linear maps, which hold the
+    weights and nearly all multiplications, are always in eight bits. For each loss the percentile is the one whose
+    outputs are closest to those of the float model on the calibration inputs.
+
+    When outputs agree is said in `agreement`.
+
+    Args:
+        model: a float32 TFLite model of one input, as bytes.
+        calibration: inputs (n, ...), some hundred that are like those to come.
+        held_out: other inputs, on which the answers are compared. The first model that agrees there is taken, so choose
+            them as test inputs are chosen: at least some hundred, and none of the calibration inputs.
+        agreement: the least share of held-out inputs on which a model is to agree.
+        float_operators: whether products and sums may stay in float; hardware without float arithmetic needs `False`.
+
+    Returns:
+        A `QuantizedModel`: the first that agrees, otherwise the one that agrees most. Compare its `agreement`.
+
+    Raises:
+        ImportError: if litert-quantizer or ai-edge-litert is missing.
+        ValueError: if inputs do not fit the model, are not finite or too few, or if the model has several inputs or
+            outputs, or is quantised already.
+
+    Source: ours; ranges from percentiles are Wu et al., "Integer Quantization for Deep Learning Inference", 2020.
+    """
+    original = _FloatModel(model)
+    calibration, held_out = (
+        original.checked(name, inputs) for name, inputs in (("calibration", calibration), ("held_out", held_out))
+    )
+    if not 0 < agreement <= 1:
+        raise ValueError(
+            "`agreement` is a share of inputs, greater than 0 and at most 1. "
+            f"Received: agreement={agreement!r}. Pass for example 0.99."
+        )
+    on_calibration, on_held_out = original.answers(calibration), original.answers(held_out)
+    ranges = original.ranges(calibration)
+    best, tried = None, None
+    for loss in LOSSES if float_operators else LOSSES[:1]:
+        kept = tuple(name for name in original.products_and_sums if name in ranges and ranges[name].loss > loss)
+        if kept == tried:
+            continue
+        tried = kept
+        candidates = []
+        for percentile in PERCENTILES:
+            content = original.quantized(ranges, percentile, kept, not float_operators)
+            candidates.append((_distance(on_calibration, answers(content, calibration)), percentile, content))
+        _, percentile, content = min(candidates, key=lambda candidate: candidate[0])
+        share = share_of_agreement(on_held_out, answers(content, held_out))
+        if best is None or share > best.agreement:
+            best = QuantizedModel(content, share, percentile, kept, original.operators)
+        if share >= agreement:
+            break
+    return best
+
+
+@dataclasses.dataclass(frozen=True)
+class _Range:
+    """What the calibration inputs give at a tensor: least and greatest values by percentile, and the loss in 8 bits."""
+
+    by_percentile: dict[float, tuple[float, float]]
+    loss: float
+
+
+class _FloatModel:
+    """A float TFLite model that can be quantised."""
+
+    def __init__(self, content):
+        self.quantizer, self.types, self.recipe, flatbuffers = _litert_quantizer()
+        loaded = interpreter(content)
+        signatures, inputs, outputs = (
+            read() for read in (loaded.get_signature_list, loaded.get_input_details, loaded.get_output_details)
+        )
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0]["dtype"] != np.float32 or len(signatures) != 1:
+            raise ValueError(
+                "A model that is quantised has one signature of one float32 input and one output. "
+                f"Received: {len(signatures)} signatures, {len(inputs)} inputs of "
+                f"{', '.join(np.dtype(one['dtype']).name for one in inputs)}, {len(outputs)} outputs. "
+                "Convert the float model with one signature."
+            )
+        if any(tensor["dtype"] == np.int8 for tensor in loaded.get_tensor_details()):
+            raise ValueError(
+                "A float model is quantised once. Received: a model with int8 tensors, which is quantised already. "
+                "Pass the float32 model."
+            )
+        self.content = bytes(content)
+        self.signature, names = next(iter(signatures.items()))
+        self.input = names["inputs"][0]
+        self.shape = tuple(int(size) for size in inputs[0]["shape_signature"][1:])
+        graph = flatbuffers.read_model(self.content)
+        main = graph.subgraphs[0]
+        operation = self.types.TFLOperationName
+        self.may_be_float = (operation.MUL, operation.ADD, operation.SUB)
+        codes = [flatbuffers.TFL_OP_NAME_TO_CODE[name] for name in self.may_be_float]
+        self.operators = len(main.operators)
+        self.last = main.tensors[main.outputs[0]].name.decode()
+        self.products_and_sums = [
+            main.tensors[operator.outputs[0]].name.decode()
+            for operator in main.operators
+            if graph.operatorCodes[operator.opcodeIndex].builtinCode in codes
+        ]
+
+    def checked(self, name, inputs):
+        inputs = np.asarray(inputs, "float32")
+        fits = inputs.ndim == 1 + len(self.shape) and all(
+            size in (-1, got) for size, got in zip(self.shape, inputs.shape[1:])
+        )
+        if not fits or len(inputs) < 2 or not np.isfinite(inputs).all():
+            raise ValueError(
+                f"`{name}` are at least two finite inputs of the model, of shape {('n', *self.shape)}. "
+                f"Received: shape {inputs.shape}{'' if np.isfinite(inputs).all() else ' with values not finite'}. "
+                "Pass inputs as the model takes them."
+            )
+        return inputs
+
+    def answers(self, inputs):
+        outputs = answers(self.content, inputs)
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                "The outputs of the float model are finite. "
+                f"Received: {np.sum(~np.isfinite(outputs))} that are not, for {len(inputs)} inputs. "
+                "Use a model that does not overflow, or leave these inputs out."
+            )
+        return outputs
+
+    def ranges(self, inputs):
+        """Returns the `_Range` of each tensor that depends on the input."""
+        rng = np.random.default_rng(0)
+        least: dict[str, float] = {}
+        greatest: dict[str, float] = {}
+        kept: dict[str, list[np.ndarray]] = {}
+        for first in range(0, len(inputs), _BATCH):
+            batch = inputs[first : first + _BATCH]
+            for name, values in all_tensors(self.content, batch):
+                values = values.ravel()
+                least[name] = min(least.get(name, 0.0), float(values.min()))
+                greatest[name] = max(greatest.get(name, 0.0), float(values.max()))
+                some = values if len(values) <= _KEPT else rng.choice(values, _KEPT, replace=False)
+                kept.setdefault(name, []).append(some)
+        ranges = {}
+        for name, parts in kept.items():
+            values = np.concatenate(parts).astype("float64")
+            cuts = {
+                percentile: (
+                    min(float(np.percentile(values, 100 - percentile)), 0.0),
+                    max(float(np.percentile(values, percentile)), 0.0),
+                )
+                for percentile in PERCENTILES[1:]
+            }
+            lost = (greatest[name] - least[name]) / 255 / 12**0.5
+            deviation = float(values.std())
+            ranges[name] = _Range({100.0: (least[name], greatest[name]), **cuts}, lost / deviation if deviation else 0)
+        return ranges
+
+    def quantized(self, ranges, percentile, kept, whole):
+        """Returns the quantised model; inputs and outputs stay float32."""
+        with _quiet():
+            quantizer = self.quantizer.Quantizer(self.content, self.recipe.static_wi8_ai8())
+            operation, none = self.types.TFLOperationName, self.quantizer.AlgorithmName.NO_QUANTIZE
+            for name in (operation.INPUT, operation.OUTPUT):
+                quantizer.update_quantization_recipe(".*", name, algorithm_key=none)
+            if not whole:
+                # Eight bits for the weights, and ranges of its own for each batch: scores in 256 steps would have ties.
+                quantizer.add_dynamic_config(_exactly(self.last), operation.FULLY_CONNECTED, 8)
+            for name in kept:
+                for product_or_sum in self.may_be_float:
+                    quantizer.update_quantization_recipe(_exactly(name), product_or_sum, algorithm_key=none)
+            # One input, for the form of the result; its ranges are replaced.
+            zeros = np.zeros((1, *(max(size, 1) for size in self.shape)), "float32")
+            statistics = quantizer.calibrate({self.signature: [{self.input: zeros}]})
+            for name, value in statistics.items():
+                if name in ranges:
+                    low, high = ranges[name].by_percentile[percentile]
+                    cut = {"min": np.full_like(value["min"], low), "max": np.full_like(value["max"], high)}
+                    statistics[name] = {**value, **cut}
+            return bytes(quantizer.quantize(statistics).quantized_model)
+
+
+def _exactly(name):
+    """Returns the pattern of the operator whose output has this name."""
+    return f"^{re.escape(name)};?$"
+
+
+def _distance(expected, received):
+    """Returns how far outputs are from those of the float model."""
+    if expected.ndim != 2:
+        return float(np.sum((received - expected) ** 2.0))
+    wanted, got = _log_softmax(expected), _log_softmax(received)
+    return float(np.mean(np.sum(np.exp(wanted) * (wanted - got), -1)))
+
+
+def _log_softmax(x):
+    x = x.astype("float64") - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def _litert_quantizer():
+    try:
+        from litert_quantizer import qtyping, quantizer, recipe
+        from litert_quantizer.utils import tfl_flatbuffer_utils
+    except ImportError as error:
+        raise ImportError(
+            f"Eight-bit models are made with the package litert-quantizer. Received: {error}. Install it: pip install "
+            "'pinets_tf[int8]'."
+        ) from error
+    return quantizer, qtyping, recipe, tfl_flatbuffer_utils
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps tables, progress, and warnings of the memory that all tensors take, from the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,105 @@
+"""TFLite models run by LiteRT, as a phone runs them."""
+
+import contextlib
+import io
+import statistics
+import time
+import warnings
+
+import numpy as np
+
+# What an answer may be off and still agree, of models that are not classifiers.
+CLOSE = 0.1
+_BATCH = 16
+
+
+def interpreter(content, **options):
+    """Returns an interpreter of the content of a .tflite file.
+
+    Args:
+        content: bytes.
+        **options: those of `ai_edge_litert.interpreter.Interpreter`, such as `num_threads`.
+
+    Raises:
+        ImportError: if ai-edge-litert is missing.
+        ValueError: if it is no such content.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ImportError(
+            f"TFLite models are run with the package ai-edge-litert. Received: {error}. Install it: pip install "
+            "'pinets_tf[tflite]'."
+        ) from error
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            # Of the memory that it takes to keep all tensors.
+            warnings.simplefilter("ignore")
+            return Interpreter(model_content=bytes(content), **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"A model is the content of a .tflite file. Received: what does not load ({error}). Convert it again."
+        ) from error
+
+
+def answers(content, inputs):
+    """Returns what a TFLite model of one input and one output answers to inputs (n, ...)."""
+    loaded, parts = interpreter(content), []
+    result = loaded.get_output_details()[0]["index"]
+    for first in range(0, len(inputs), _BATCH):
+        _invoke(loaded, inputs[first : first + _BATCH])
+        parts.append(loaded.get_tensor(result))
+    return np.concatenate(parts)
+
+
+def all_tensors(content, batch):
+    """Yields name and value of every float tensor that has a value for each input of a batch."""
+    loaded = interpreter(content, experimental_preserve_all_tensors=True)
+    _invoke(loaded, batch)
+    for tensor in loaded.get_tensor_details():
+        if tensor["dtype"] == np.float32 and tensor["shape"].size and tensor["shape"][0] == len(batch):
+            with contextlib.suppress(ValueError):  # Of a tensor that the runtime has joined with another.
+                yield tensor["name"], loaded.get_tensor(tensor["index"])
+
+
+def agreement(expected, received):
+    """Returns the share of inputs on which two outputs agree.
+
+    A classifier, whose outputs are (batch, classes), agrees if the greatest output is the same one; another model if
+    the outputs differ by less than a tenth of their norm.
+    """
+    if expected.ndim == 2:
+        return float(np.mean(expected.argmax(-1) == received.argmax(-1)))
+    axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
+    return float(np.mean(np.sum((received - expected) ** 2, axes) <= CLOSE**2 * np.sum(expected**2, axes)))
+
+
+def milliseconds(contents, sample, threads, *, rounds=15, calls=20):
+    """Returns how long each of several models takes for one sample, the median of interleaved rounds, in milliseconds.
+
+    Args:
+        contents: the contents of .tflite files.
+        sample: one input, (...).
+        threads: how many threads the runtime may use.
+        rounds: rounds through all models.
+        calls: calls of a model in a round.
+    """
+    loaded = [interpreter(content, num_threads=threads) for content in contents]
+    for one in loaded:
+        _invoke(one, sample[None])
+    taken: list[list[float]] = [[] for _ in loaded]
+    for _ in range(rounds):
+        for one, times in zip(loaded, taken):
+            began = time.perf_counter()
+            for _ in range(calls):
+                one.invoke()
+            times.append((time.perf_counter() - began) / calls * 1000)
+    return [statistics.median(times) for times in taken]
+
+
+def _invoke(loaded, batch):
+    entry = loaded.get_input_details()[0]
+    loaded.resize_tensor_input(entry["index"], batch.shape)
+    loaded.allocate_tensors()
+    loaded.set_tensor(entry["index"], batch)
+    loaded.invoke()

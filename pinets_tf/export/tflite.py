@@ -1,0 +1,49 @@
+"""A SavedModel as TFLite, in the precisions of phones."""
+
+import contextlib
+import io
+
+import tensorflow as tf
+
+from pinets_tf.export.saved_model import signature_names
+from pinets_tf.layers.checks import one_of
+
+PRECISIONS = ("float32", "float16", "dynamic_int8")
+
+
+def convert(saved_model, precision="float32"):
+    """Returns a SavedModel as the content of a .tflite file, made of builtin operators alone.
+
+    The batch stays dynamic. `"float16"` halves the weights, which are made float32 again as the model is loaded.
+    `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and rounds the inputs of linear maps
+    to eight bits, with a range of its own for each batch; products, sums and outputs are float32. For eight bits
+    throughout see `quantize_int8`.
+
+    Args:
+        saved_model: the folder of a version of a SavedModel.
+        precision: `"float32"`, `"float16"` or `"dynamic_int8"`.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ValueError: if the model needs other operators, which the message names, or `precision` is another.
+    """
+    one_of("precision", precision, PRECISIONS)
+    # The signature for TFLite: serving_default checks shapes, for which there is no operator.
+    key = "lite" if "lite" in signature_names(saved_model) else "serving_default"
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[key])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    try:
+        # It prints what it does.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return converter.convert()
+    except Exception as error:  # The converter raises a class of its own that it does not export.
+        raise ValueError(
+            f"A TFLite model is made of builtin operators. Received: {saved_model}, which needs others ({error}). "
+            "Replace the layer that the message names."
+        ) from error

@@ -1,0 +1,91 @@
+"""Eight-bit TFLite models of products with heavy tails."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pinets_tf.export import quantization
+from pinets_tf.export.quantization import quantize_int8
+from pinets_tf.export.runtime import all_tensors, answers
+from pinets_tf.layers import CCP
+
+
+def converted(model, folder):
+    model.export(folder, verbose=False)
+    return tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=["serving_default"]).convert()
+
+
+@pytest.fixture(scope="module")
+def polynomial(tmp_path_factory):
+    """A classifier of order 6, and inputs of different norms, so that its scores have heavy tails."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((16,)), CCP(4, order=6, rank=64)])
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(1200, 16)) * np.exp(0.2 * random.normal(size=(1200, 1)))
+    return converted(model, tmp_path_factory.mktemp("model")), inputs.astype("float32")
+
+
+def test_products_with_heavy_tails_keep_their_answers(polynomial, monkeypatch):
+    model, inputs = polynomial
+    got = quantize_int8(model, inputs[:600], inputs[600:])
+    assert got.agreement >= 0.99 and len(got.content) < 0.6 * len(model)
+    # Six products and sums apart, the maps are in eight bits.
+    assert got.operators == 17 and 0 < len(got.float_operators) <= 10
+    assert f"{17 - len(got.float_operators)} of 17 operators in eight bits" in str(got)
+    expected, received = (answers(content, inputs[600:]).argmax(-1) for content in (model, got.content))
+    assert np.mean(expected == received) == got.agreement
+    # Without these means it is another classifier.
+    whole = quantize_int8(model, inputs[:600], inputs[600:], float_operators=False)
+    assert whole.float_operators == () and whole.agreement < 0.95
+    monkeypatch.setattr(quantization, "PERCENTILES", (100.0,))
+    assert quantize_int8(model, inputs[:600], inputs[600:], float_operators=False).agreement < 0.9
+
+
+def test_the_loss_of_eight_bits(polynomial):
+    model, inputs = polynomial
+    ranges = quantization._FloatModel(model).ranges(inputs[:100])
+    for name, values in all_tensors(model, inputs[:100]):
+        found = ranges[name]
+        low, high = min(values.min(), 0), max(values.max(), 0)
+        assert found.by_percentile[100.0] == pytest.approx((low, high))
+        step = (high - low) / 255
+        lost = np.sqrt(np.mean((np.round(values / step) * step - values) ** 2))
+        # The formula is that of values spread evenly within a step.
+        assert found.loss == pytest.approx(lost / values.std(), rel=0.2, abs=1e-3)
+
+
+def test_maps_of_pixels(tmp_path):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(3, 3, padding="same")(images)
+    model = converted(keras.Model(images, x * keras.layers.Conv2D(3, 1)(images)), tmp_path)
+    inputs = np.random.default_rng(0).normal(size=(60, 4, 4, 2)).astype("float32")
+    got = quantize_int8(model, inputs[:30], inputs[30:])
+    expected, received = (answers(content, inputs[30:]) for content in (model, got.content))
+    assert got.agreement == 1 and got.operators == 3
+    assert np.linalg.norm(expected - received) < 0.05 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"calibration": np.zeros((5, 3))}, r"of shape \('n', 16\)\. Received: shape \(5, 3\)\. Pass"),
+        ({"held_out": np.full((5, 16), np.nan)}, r"`held_out` are at least two finite.*with values not finite\. Pass"),
+        ({"held_out": np.zeros((1, 16))}, r"Received: shape \(1, 16\)"),
+        ({"calibration": np.full((5, 16), 1e30)}, r"outputs of the float model are finite\. Received: 20 that are not"),
+        ({"agreement": 0}, r"greater than 0 and at most 1\. Received: agreement=0\. Pass for example 0\.99"),
+        ({"model": b"nothing"}, r"content of a \.tflite file\. Received: what does not load .* Convert it again"),
+    ],
+)
+def test_errors(polynomial, change, words):
+    model, inputs = polynomial
+    with pytest.raises(ValueError, match=words):
+        quantize_int8(**{"model": model, "calibration": inputs[:10], "held_out": inputs[10:20], **change})
+
+
+def test_a_quantised_model_is_not_quantised_again(polynomial):
+    model, inputs = polynomial
+    once = quantize_int8(model, inputs[:50], inputs[50:100], agreement=0.5).content
+    with pytest.raises(ValueError, match=r"is quantised already.* Pass the float32 model"):
+        quantize_int8(once, inputs[:50], inputs[50:100])

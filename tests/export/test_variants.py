@@ -1,0 +1,68 @@
+"""TFLite in all precisions, by the scripts."""
+
+import keras
+import numpy as np
+import pytest
+
+from pinets_tf.export import convert, export_saved_model
+from pinets_tf.export.runtime import agreement, answers
+from pinets_tf.layers import CCP
+from tests.commands import run
+
+
+@pytest.fixture(scope="module")
+def heavy_tails(tmp_path_factory):
+    """A SavedModel of order 6, and a file of inputs of different norms."""
+    folder = tmp_path_factory.mktemp("variants")
+    keras.utils.set_random_seed(0)
+    version = export_saved_model(keras.Sequential([keras.Input((16,)), CCP(4, order=6, rank=64)]), folder, "model")
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(1200, 16)) * np.exp(0.2 * random.normal(size=(1200, 1)))
+    np.save(folder / "inputs.npy", inputs.astype("float32"))
+    return version, folder / "inputs.npy"
+
+
+def test_precisions(heavy_tails):
+    version, file = heavy_tails
+    exact, half, dynamic = (convert(version, precision) for precision in ("float32", "float16", "dynamic_int8"))
+    assert len(dynamic) < len(half) < 0.65 * len(exact)
+    expected, *others = (answers(content, np.load(file)) for content in (exact, half, dynamic))
+    assert agreement(expected, others[0]) > 0.995 and agreement(expected, others[1]) > 0.95
+    with pytest.raises(ValueError, match=r"`precision` must be one of 'float32'.* Received: precision='int4'"):
+        convert(version, "int4")
+
+
+def test_eight_bits_that_answer_otherwise_are_not_written(heavy_tails, tmp_path):
+    version, file = heavy_tails
+    options = ["export/tflite.py", version, "--precision", "int8", "--output", tmp_path / "new" / "model.tflite"]
+    done = run(*options, "--inputs", file)
+    assert "operators in eight bits" in done.stderr and (tmp_path / "new" / "model.tflite").exists()
+    options[-1] = tmp_path / "other.tflite"
+    done = run(*options, "--inputs", file, "--integer_only", check=False)
+    assert done.returncode == 1 and "Received: 17 of 17 operators in eight bits" in done.stderr
+    assert "Nothing was written; leave out --integer_only, pass --precision=dynamic_int8" in done.stderr
+    assert "Traceback" not in done.stderr and not options[-1].exists()
+
+
+def test_table_of_variants(heavy_tails, tmp_path):
+    version, file = heavy_tails
+    labels = answers(convert(version), np.load(file)).argmax(-1)
+    np.save(tmp_path / "labels.npy", labels)
+    options = ["export/variants.py", version, "--inputs", file, "--labels", tmp_path / "labels.npy"]
+    lines = run(*options, "--output", tmp_path / "tflite").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:5]] == [
+        "variant",
+        "float32",
+        "float16",
+        "dynamic_int8",
+        "int8, integers only",
+    ]
+    table = {line.split("  ")[0]: line.split()[-4:] for line in lines[1:6]}
+    # Equal to float32 and right are the same here.
+    assert table["float32"][:2] == ["1.000", "1.000"] and table["int8"][0] == table["int8"][1] >= "0.990"
+    assert all(float(time) > 0 for row in table.values() for time in row[2:])
+    written = {path.name for path in (tmp_path / "tflite").iterdir()}
+    assert written == {"float32.tflite", "float16.tflite", "dynamic_int8.tflite", "int8.tflite"}
+    np.save(tmp_path / "labels.npy", labels[1:])
+    done = run(*options, check=False)
+    assert done.returncode == 1 and "Received: shape (1199,) for 1200 inputs" in done.stderr
