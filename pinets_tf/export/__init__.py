@@ -1,5 +1,6 @@
 """What a trained model becomes to be served: signatures, versions of a SavedModel, and what lies beside them."""
 
+from pinets_tf.export.equalization import equalize
 from pinets_tf.export.quantization import QuantizedModel, quantize_int8
 from pinets_tf.export.saved_model import export_saved_model, in_float32, load_model, signature_names, with_pixels
 from pinets_tf.export.serving_assets import model_card, read_inputs, read_labels, write_warm_up
@@ -13,6 +14,7 @@ __all__ = [
     "Signature",
     "class_count",
     "convert",
+    "equalize",
     "export_saved_model",
     "in_float32",
     "load_model",

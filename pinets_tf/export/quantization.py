@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from pinets_tf.export.equalization import equalize
 from pinets_tf.export.runtime import agreement as share_of_agreement
 from pinets_tf.export.runtime import all_tensors, answers, interpreter
 
@@ -29,38 +30,48 @@ class QuantizedModel:
         content: the file.
         agreement: the share of held-out inputs on which it answers as the float model does.
         percentile: at which its ranges are cut.
+        equalized: whether channels were rescaled.
         float_operators: the products and sums that stay in float, by the names of their outputs.
+        dynamic_maps: the linear maps whose input gets a range of its own in each call, by the names of their outputs.
         operators: how many operators the model has.
     """
 
     content: bytes
     agreement: float
     percentile: float
+    equalized: bool
     float_operators: tuple[str, ...]
+    dynamic_maps: tuple[str, ...]
     operators: int
 
     def __str__(self):
-        kept = len(self.float_operators)
-        return (
-            f"{self.operators - kept} of {self.operators} operators in eight bits"
-            f"{f', {kept} products and sums in float' if kept else ''}, ranges cut at the percentile "
-            f"{self.percentile:g}: the same answer on {self.agreement:.1%} of the held-out inputs"
-        )
+        floats = len(self.float_operators)
+        parts = [
+            f"{self.operators - floats} of {self.operators} operators in eight bits",
+            *([f"{floats} products and sums in float"] if floats else []),
+            *([f"{len(self.dynamic_maps)} maps with ranges of each call"] if self.dynamic_maps else []),
+            f"ranges cut at the percentile {self.percentile:g}",
+            *(["channels rescaled"] if self.equalized else []),
+        ]
+        return f"{', '.join(parts)}: the same answer on {self.agreement:.1%} of the held-out inputs"
 
 
 def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operators=True):
     """Returns a TFLite model with weights and activations of eight bits that answers as the float model does.
 
     A tensor has one range for all of its 256 steps. The products of a polynomial network have heavy tails: their
-    greatest values are tens of deviations away, so that most values share a few steps. Two things are tried for that.
-    Ranges are cut at a percentile of what the calibration inputs give. And products and sums of which eight bits lose
-    more than a part of their deviation,
+    greatest values are tens of deviations away, so that most values share a few steps. Three things are tried for that.
+    Ranges are cut at a percentile of what the calibration inputs give. Channels are rescaled to more equal ranges,
+    which changes nothing of the float model (`equalize`). And products and sums of which eight bits lose more than a
+    part of their deviation,
 
         (greatest - least) / 255 / sqrt(12) > loss * deviation,
 
-    stay in float, from none on, with smaller and smaller `loss`, until the answers agree; linear maps, which hold the
-    weights and nearly all multiplications, are always in eight bits. For each loss the percentile is the one whose
-    outputs are closest to those of the float model on the calibration inputs.
+    stay in float, from none on, with smaller and smaller `loss`, until the answers agree. Linear maps, which hold the
+    weights and nearly all multiplications, are always in eight bits; those whose inputs lose more than that take the
+    range of each input as it comes, and so does the last one, since scores in 256 steps have ties. For each loss the
+    percentile, and whether channels are rescaled, are those whose outputs for the calibration inputs are closest to the
+    float model's.
 
     When outputs agree is said in `agreement`.
 
@@ -70,7 +81,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
         held_out: other inputs, on which the answers are compared. The first model that agrees there is taken, so choose
             them as test inputs are chosen: at least some hundred, and none of the calibration inputs.
         agreement: the least share of held-out inputs on which a model is to agree.
-        float_operators: whether products and sums may stay in float; hardware without float arithmetic needs `False`.
+        float_operators: whether products and sums may stay in float, and maps take ranges as they come; hardware
+            without float arithmetic needs `False`.
 
     Returns:
         A `QuantizedModel`: the first that agrees, otherwise the one that agrees most. Compare its `agreement`.
@@ -92,21 +104,30 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
             f"Received: agreement={agreement!r}. Pass for example 0.99."
         )
     on_calibration, on_held_out = original.answers(calibration), original.answers(held_out)
-    ranges = original.ranges(calibration)
-    best, tried = None, None
+    models = [original, _FloatModel(equalize(model, calibration))]
+    ranges = [one.ranges(calibration) for one in models]
+    best, tried = None, set()
     for loss in LOSSES if float_operators else LOSSES[:1]:
-        kept = tuple(name for name in original.products_and_sums if name in ranges and ranges[name].loss > loss)
-        if kept == tried:
-            continue
-        tried = kept
         candidates = []
-        for percentile in PERCENTILES:
-            content = original.quantized(ranges, percentile, kept, not float_operators)
-            candidates.append((_distance(on_calibration, answers(content, calibration)), percentile, content))
-        _, percentile, content = min(candidates, key=lambda candidate: candidate[0])
+        for one, found in zip(models, ranges):
+            heavy = {name for name, tensor in found.items() if tensor.loss > loss}
+            kept = tuple(name for name in one.products_and_sums if name in heavy)
+            dynamic = tuple(name for name, source in one.maps.items() if source in heavy or name == one.last)
+            if not float_operators:
+                dynamic = ()
+            if (one, kept, dynamic) in tried:
+                continue
+            tried.add((one, kept, dynamic))
+            for percentile in PERCENTILES:
+                content = one.quantized(found, percentile, kept, dynamic)
+                distance = _distance(on_calibration, answers(content, calibration))
+                candidates.append((distance, content, percentile, one is not original, kept, dynamic))
+        if not candidates:
+            continue
+        _, content, percentile, equalized, kept, dynamic = min(candidates, key=lambda candidate: candidate[0])
         share = share_of_agreement(on_held_out, answers(content, held_out))
         if best is None or share > best.agreement:
-            best = QuantizedModel(content, share, percentile, kept, original.operators)
+            best = QuantizedModel(content, share, percentile, equalized, kept, dynamic, original.operators)
         if share >= agreement:
             break
     return best
@@ -149,14 +170,17 @@ class _FloatModel:
         main = graph.subgraphs[0]
         operation = self.types.TFLOperationName
         self.may_be_float = (operation.MUL, operation.ADD, operation.SUB)
-        codes = [flatbuffers.TFL_OP_NAME_TO_CODE[name] for name in self.may_be_float]
+        self.may_be_dynamic = (operation.CONV_2D, operation.DEPTHWISE_CONV_2D, operation.FULLY_CONNECTED)
         self.operators = len(main.operators)
         self.last = main.tensors[main.outputs[0]].name.decode()
-        self.products_and_sums = [
-            main.tensors[operator.outputs[0]].name.decode()
-            for operator in main.operators
-            if graph.operatorCodes[operator.opcodeIndex].builtinCode in codes
-        ]
+        self.products_and_sums, self.maps = [], {}
+        for operator in main.operators:
+            kind = flatbuffers.TFL_OP_CODE_TO_NAME.get(graph.operatorCodes[operator.opcodeIndex].builtinCode)
+            result, source = (main.tensors[part[0]].name.decode() for part in (operator.outputs, operator.inputs))
+            if kind in self.may_be_float:
+                self.products_and_sums.append(result)
+            elif kind in self.may_be_dynamic:
+                self.maps[result] = source
 
     def checked(self, name, inputs):
         inputs = np.asarray(inputs, "float32")
@@ -210,16 +234,16 @@ class _FloatModel:
             ranges[name] = _Range({100.0: (least[name], greatest[name]), **cuts}, lost / deviation if deviation else 0)
         return ranges
 
-    def quantized(self, ranges, percentile, kept, whole):
+    def quantized(self, ranges, percentile, kept, dynamic):
         """Returns the quantised model; inputs and outputs stay float32."""
         with _quiet():
             quantizer = self.quantizer.Quantizer(self.content, self.recipe.static_wi8_ai8())
             operation, none = self.types.TFLOperationName, self.quantizer.AlgorithmName.NO_QUANTIZE
             for name in (operation.INPUT, operation.OUTPUT):
                 quantizer.update_quantization_recipe(".*", name, algorithm_key=none)
-            if not whole:
-                # Eight bits for the weights, and ranges of its own for each batch: scores in 256 steps would have ties.
-                quantizer.add_dynamic_config(_exactly(self.last), operation.FULLY_CONNECTED, 8)
+            for name in dynamic:
+                for linear_map in self.may_be_dynamic:
+                    quantizer.add_dynamic_config(_exactly(name), linear_map, 8)
             for name in kept:
                 for product_or_sum in self.may_be_float:
                     quantizer.update_quantization_recipe(_exactly(name), product_or_sum, algorithm_key=none)
@@ -240,11 +264,13 @@ def _exactly(name):
 
 
 def _distance(expected, received):
-    """Returns how far outputs are from those of the float model."""
+    """Returns how far outputs are from those of the float model, with inputs of huge outputs counting as others do."""
     if expected.ndim != 2:
-        return float(np.sum((received - expected) ** 2.0))
+        axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
+        return float(np.mean(np.sqrt(np.sum((received - expected) ** 2, axes) / np.sum(expected**2, axes))))
     wanted, got = _log_softmax(expected), _log_softmax(received)
-    return float(np.mean(np.sum(np.exp(wanted) * (wanted - got), -1)))
+    # The divergence of Kullback and Leibler, which may be below zero by rounding.
+    return float(np.mean(np.sqrt(np.maximum(np.sum(np.exp(wanted) * (wanted - got), -1), 0))))
 
 
 def _log_softmax(x):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pinets_tf.export import quantization
+from pinets_tf.export import equalize, quantization
 from pinets_tf.export.quantization import quantize_int8
 from pinets_tf.export.runtime import all_tensors, answers
 from pinets_tf.layers import CCP
@@ -53,6 +53,37 @@ def test_the_loss_of_eight_bits(polynomial):
         lost = np.sqrt(np.mean((np.round(values / step) * step - values) ** 2))
         # The formula is that of values spread evenly within a step.
         assert found.loss == pytest.approx(lost / values.std(), rel=0.2, abs=1e-3)
+
+
+def test_channels_are_rescaled_without_changing_the_function(tmp_path):
+    keras.utils.set_random_seed(0)
+    images = keras.Input((4, 4, 3))
+    spread = keras.initializers.RandomNormal(stddev=1.0)
+
+    def convolution(filters, x):
+        x = keras.layers.Conv2D(filters, 3, padding="same", bias_initializer=spread)(x)
+        # Channels of very different sizes, whose scale is a constant of its own behind a product.
+        return keras.layers.Rescaling(np.exp2(np.arange(filters) - 3.0), offset=0.5)(x * x)
+
+    x = convolution(6, images)
+    x = convolution(6, x) + x
+    x = keras.layers.DepthwiseConv2D(3)(keras.layers.ReLU()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x * x + keras.layers.Conv2D(6, 3)(images))
+    model = converted(keras.Model(images, keras.layers.Dense(5, bias_initializer=spread)(x)), tmp_path)
+    inputs = np.random.default_rng(0).normal(size=(20, 4, 4, 3)).astype("float32")
+    equal = equalize(model, inputs)
+    expected = answers(model, inputs)
+    np.testing.assert_allclose(answers(equal, inputs), expected, atol=1e-5 * np.abs(expected).max())
+    assert len(equal) < 1.2 * len(model)
+
+    def spread_of(content):
+        tensors = {
+            name: np.abs(values).max((0, 1, 2)) for name, values in all_tensors(content, inputs) if values.ndim == 4
+        }
+        return {name: np.log2(most.max() / most.min()) for name, most in tensors.items() if len(most) == 6}
+
+    before, after = spread_of(model), spread_of(equal)
+    assert np.mean(list(after.values())) < 0.5 * np.mean([before[name] for name in after])
 
 
 def test_maps_of_pixels(tmp_path):
