@@ -169,7 +169,7 @@ def main(argv):
     print(data[FLAGS.size].description)
     for name in FLAGS.networks:
         train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
-    training.print_scores(FLAGS.workdir, PAPER, "Image generation on FFHQ")
+    training.print_scores(FLAGS.workdir, PAPER, f"StyleGAN on {FLAGS.dataset}, the paper's on FFHQ")
 
 
 if __name__ == "__main__":

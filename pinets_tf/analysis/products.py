@@ -1,5 +1,7 @@
 """The products of a polynomial network, one after another switched off."""
 
+import functools
+
 import keras
 
 from pinets_tf.layers.horner import HornerLayer
@@ -57,20 +59,27 @@ def without_products(model, after):
     return copy
 
 
-def product_stages(model):
-    """Returns the models without products, with the first one, with the first two, and so on, by the number of them.
+def product_stages(model, most=12):
+    """Returns how to make the models without products, with the first one, with the first two, and so on.
 
     Args:
         model: as in `without_products`.
+        most: at most so many models, spread evenly from none to all products.
 
     Returns:
-        A dictionary from the texts "0", "1", ... to Keras models; empty for a model without products.
+        A dictionary from the number of products, as a text, to a function without arguments that returns the model of
+        `without_products`; empty for a model without products.
 
-    Raises:
-        ValueError: if a model with products cannot be copied.
+    Example:
+
+    >>> from pinets_tf.analysis import product_stages
+    >>> from pinets_tf.models import linear_generator
+    >>> list(product_stages(linear_generator(latent=6, width=0.02), most=4))
+    ['0', '4', '7', '11']
     """
     products = count_products(model)
-    return {str(after): without_products(model, after) for after in range(products + 1)} if products else {}
+    numbers = sorted({round(products * step / (most - 1)) for step in range(most)}) if products else []
+    return {str(after): functools.partial(without_products, model, after) for after in numbers}
 
 
 def _horner_layers(model):

@@ -90,15 +90,16 @@ def draw_generator(generator, workdir, stages=None, rows=8):
     Args:
         generator: a Keras model of latents.
         workdir: the folder of the pictures.
-        stages: a dictionary from labels to models, such as the generator with some products switched off; the columns
-            of the second picture, which is left out without them.
+        stages: a dictionary from labels to functions without arguments that return models, such as the generator with
+            some products switched off (`pinets_tf.analysis.product_stages`); the columns of the second picture, which
+            is left out without them.
         rows: rows of both.
     """
     workdir = Path(workdir)
     sources, targets = draw_latents(generator, rows, 1), draw_latents(generator, rows, 2)
     draw_interpolation(pixels_of(generator), sources, targets, workdir / "interpolation.png")
     if stages:
-        columns = {label: pixels_of(model) for label, model in stages.items()}
+        columns = {label: lambda latents, make=make: pixels_of(make())(latents) for label, make in stages.items()}
         draw_contributions(columns, sources, workdir / "contributions.png")
 
 

@@ -83,7 +83,7 @@ def test_sngan_trains_networks_of_table_2(tmp_path):
 
 def test_stylegan_with_an_ncp_grows(tmp_path):
     tiny = [*TINY, "--latent=8", "--base_channels=32", "--max_channels=4", "--size=16", "--networks=ncp"]
-    tiny += ["--size_steps=2", "--fade_steps=2", "--xla=off"]
+    tiny += ["--size_steps=2", "--fade_steps=2", "--mapping_layers=2"]
     printed = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny).stdout
     assert "sample: ncp, 8 pixels: " in printed and "sample: ncp, 16 pixels: " in printed
     assert result_of(printed)["network"] == "ncp"
@@ -91,9 +91,6 @@ def test_stylegan_with_an_ncp_grows(tmp_path):
     small, large = keras.models.load_model(small), keras.models.load_model(large)
     assert (small.output_shape, large.output_shape) == ((None, 8, 8, 1), (None, 16, 16, 1))
     assert float(large.get_layer("synthesis").get_layer("fade").alpha) == 1
-    # The last run is drawn anew, the one before it is left alone.
-    again = run("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny).stdout
-    assert "sample: ncp, 8 pixels: finished" in again and "going on after step 2 of 2" in again
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pinets_tf.export import convert, export_saved_model
 from pinets_tf.models import (
     linear_generator,
     resnet,
@@ -72,10 +73,10 @@ def small_stylegan():
     ids=["linear", "sngan", "stylegan"],
 )
 def test_a_generator_returns_pixels(tmp_path, make, channels):
-    make().save(tmp_path / "generator.keras")
-    options = ["--output", tmp_path / "served", "--images"]
-    saved_model = run("export/saved_model.py", tmp_path / "generator.keras", *options).stdout.strip()
-    run("export/tflite.py", saved_model, "--output", tmp_path / "generator.tflite")
+    generator = make()
+    generator.save(tmp_path / "generator.keras")
+    saved_model = export_saved_model(generator, tmp_path / "served", "generator", images=True)
+    (tmp_path / "generator.tflite").write_bytes(convert(saved_model))
     np.save(tmp_path / "latents.npy", np.random.default_rng(0).uniform(-1, 1, (5, 6)))
     exports = [saved_model, tmp_path / "generator.tflite", "--inputs", tmp_path / "latents.npy"]
     done = run("export/verify.py", tmp_path / "generator.keras", *exports)

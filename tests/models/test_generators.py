@@ -59,7 +59,8 @@ def test_products_are_switched_off_from_the_last_to_the_first():
     assert degrees == [1, 2, 3, *(3 * n for n in range(2, 10)), 54]
     z = latents(3)
     np.testing.assert_array_equal(numpy(without_products(model, 11)(z)), numpy(model(z)))
-    assert [degree(stage) for stage in product_stages(model).values()] == degrees
+    assert [degree(make()) for make in product_stages(model).values()] == degrees
+    assert list(product_stages(model, most=3)) == ["0", "6", "11"]
     assert product_stages(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])) == {}
     linear = without_products(model, 0)
     total, one, other = (numpy(linear(part)) for part in (z[:1] + z[1:2], z[:1], z[1:2]))
