@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pinets_tf.export.runtime import all_tensors
+from pinets_tf.export.runtime import all_tensors, litert_quantizer
 
 # How much exponents themselves are held small, so that no weight grows for nothing.
 _HELD = 0.05
@@ -36,11 +36,15 @@ def equalize(content, inputs, batch_size=16):
     Returns:
         Bytes. A model without linear maps, or of other operators alone, comes back as it was.
 
+    Raises:
+        ImportError: if litert-quantizer or ai-edge-litert is missing.
+        ValueError: if `content` is no TFLite model.
+
     Source: ours; between two linear maps it is Nagel et al., "Data-Free Quantization Through Weight Equalization and
     Bias Correction", ICCV 2019.
     """
+    *_, tfl_flatbuffer_utils = litert_quantizer()
     from ai_edge_litert.tools import flatbuffer_utils
-    from litert_quantizer.utils import tfl_flatbuffer_utils
 
     model = tfl_flatbuffer_utils.read_model(content)
     graph = _Graph(model, {code: name.value for name, code in tfl_flatbuffer_utils.TFL_OP_NAME_TO_CODE.items()})

@@ -11,7 +11,7 @@ import numpy as np
 
 from pinets_tf.export.equalization import equalize
 from pinets_tf.export.runtime import agreement as share_of_agreement
-from pinets_tf.export.runtime import all_tensors, answers, interpreter
+from pinets_tf.export.runtime import all_tensors, answers, interpreter, litert_quantizer
 
 # Ranges are cut at these percentiles of what the calibration inputs give; 100 is from the least to the greatest.
 PERCENTILES = (100.0, 99.99, 99.9)
@@ -92,6 +92,21 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
         ValueError: if inputs do not fit the model, are not finite or too few, or if the model has several inputs or
             outputs, or is quantised already.
 
+    Example:
+
+    >>> import tempfile
+    >>> import keras
+    >>> import numpy as np
+    >>> from pinets_tf.export import convert, export_saved_model, quantize_int8
+    >>> from pinets_tf.layers import CCP
+    >>> model = keras.Sequential([keras.Input((8,)), CCP(3, order=2, rank=16)])
+    >>> inputs = np.random.default_rng(0).normal(size=(200, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     content = convert(export_saved_model(model, folder, "polynomial"))
+    >>> quantized = quantize_int8(content, inputs[::2], inputs[1::2], agreement=0.9)
+    >>> quantized.agreement >= 0.9 and len(quantized.content) < len(content)
+    True
+
     Source: ours; ranges from percentiles are Wu et al., "Integer Quantization for Deep Learning Inference", 2020.
     """
     original = _FloatModel(model)
@@ -145,7 +160,7 @@ class _FloatModel:
     """A float TFLite model that can be quantised."""
 
     def __init__(self, content):
-        self.quantizer, self.types, self.recipe, flatbuffers = _litert_quantizer()
+        self.quantizer, self.types, self.recipe, flatbuffers = litert_quantizer()
         loaded = interpreter(content)
         signatures, inputs, outputs = (
             read() for read in (loaded.get_signature_list, loaded.get_input_details, loaded.get_output_details)
@@ -276,18 +291,6 @@ def _distance(expected, received):
 def _log_softmax(x):
     x = x.astype("float64") - x.max(-1, keepdims=True)
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def _litert_quantizer():
-    try:
-        from litert_quantizer import qtyping, quantizer, recipe
-        from litert_quantizer.utils import tfl_flatbuffer_utils
-    except ImportError as error:
-        raise ImportError(
-            f"Eight-bit models are made with the package litert-quantizer. Received: {error}. Install it: pip install "
-            "'pinets_tf[int8]'."
-        ) from error
-    return quantizer, qtyping, recipe, tfl_flatbuffer_utils
 
 
 @contextlib.contextmanager

@@ -97,6 +97,23 @@ def milliseconds(contents, sample, threads, *, rounds=15, calls=20):
     return [statistics.median(times) for times in taken]
 
 
+def litert_quantizer():
+    """Returns the modules of litert-quantizer that are used: quantizer, qtyping, recipe and tfl_flatbuffer_utils.
+
+    Raises:
+        ImportError: if it is missing.
+    """
+    try:
+        from litert_quantizer import qtyping, quantizer, recipe
+        from litert_quantizer.utils import tfl_flatbuffer_utils
+    except ImportError as error:
+        raise ImportError(
+            f"Eight-bit models are made with the package litert-quantizer. Received: {error}. Install it: pip install "
+            "'pinets_tf[int8]'."
+        ) from error
+    return quantizer, qtyping, recipe, tfl_flatbuffer_utils
+
+
 def _invoke(loaded, batch):
     entry = loaded.get_input_details()[0]
     loaded.resize_tensor_input(entry["index"], batch.shape)

@@ -1,5 +1,7 @@
 """Eight-bit TFLite models of products with heavy tails."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -113,6 +115,17 @@ def test_errors(polynomial, change, words):
     model, inputs = polynomial
     with pytest.raises(ValueError, match=words):
         quantize_int8(**{"model": model, "calibration": inputs[:10], "held_out": inputs[10:20], **change})
+
+
+def test_packages_that_are_missing(polynomial, monkeypatch):
+    model, inputs = polynomial
+    monkeypatch.setitem(sys.modules, "litert_quantizer", None)
+    for function in (lambda: equalize(model, inputs), lambda: quantize_int8(model, inputs, inputs)):
+        with pytest.raises(ImportError, match=r"package litert-quantizer\. Received: .*pinets_tf\[int8\]"):
+            function()
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ImportError, match=r"run with the package ai-edge-litert\. Received: .*pinets_tf\[tflite\]"):
+        answers(model, inputs)
 
 
 def test_a_quantised_model_is_not_quantised_again(polynomial):
