@@ -44,14 +44,6 @@ def build(data):
     return generator, sngan_discriminator(FLAGS.size, channels, width=FLAGS.discriminator_width)
 
 
-def evaluate(generator, data, extractor):
-    """Draws Fig. 6 and the contributions of the products, and scores the generator if asked."""
-    training.draw_generator(generator, FLAGS.workdir, product_stages(generator))
-    return training.score_generator(
-        generator, extractor, data.train, FLAGS.workdir, reference=f"{FLAGS.dataset} {data.split}"
-    )
-
-
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
@@ -80,7 +72,9 @@ def main(argv):
         lessons,
         lambda material: build(data),
         draw=training.write_grid,
-        evaluate=lambda generator, material: evaluate(generator, data, extractor),
+        evaluate=lambda generator, material: training.report_generator(
+            generator, extractor, data, FLAGS.workdir, product_stages(generator)
+        ),
         title=f"{FLAGS.dataset}: generator without activations",
         remedy="Pass a lower --learning_rate or --order.",
     )

@@ -66,13 +66,6 @@ def lessons(data):
     return training.GanLessons(batches, lambda: FLAGS.steps)
 
 
-def evaluate(generator, extractor, data, workdir):
-    """Draws images between latents, and scores the generator if asked."""
-    training.draw_generator(generator, workdir, product_stages(generator))
-    reference = f"{FLAGS.dataset} {data.split}"
-    return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
-
-
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
@@ -100,7 +93,9 @@ def main(argv):
             lambda: lessons(data),
             lambda material, name=name: build(name, data),
             draw=training.write_grid,
-            evaluate=lambda generator, material, workdir=workdir: evaluate(generator, extractor, data, workdir),
+            evaluate=lambda generator, material, workdir=workdir: training.report_generator(
+                generator, extractor, data, workdir, product_stages(generator)
+            ),
             title=f"{FLAGS.dataset}: {name}",
             remedy="Pass a lower --learning_rate.",
             facts={"network": name, "seed": FLAGS.seed},

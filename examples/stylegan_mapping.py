@@ -133,16 +133,9 @@ def train(name, data, extractor, workdir):
         smaller = train_size(size, FLAGS.size_steps, workdir / f"size-{size}", smaller)
 
     def report(generator, material):
-        return evaluate(generator, extractor, data[FLAGS.size], workdir)
+        return training.report_generator(generator, extractor, data[FLAGS.size], workdir, product_stages(generator))
 
     train_size(FLAGS.size, FLAGS.steps, workdir, smaller, report)
-
-
-def evaluate(generator, extractor, data, workdir):
-    """Draws images between latents, and scores the generator if asked."""
-    training.draw_generator(generator, workdir, product_stages(generator))
-    reference = f"{FLAGS.dataset} {data.split}"
-    return training.score_generator(generator, extractor, data.train, workdir, reference=reference)
 
 
 def main(argv):

@@ -33,6 +33,7 @@ from pinets_tf.training.gan_report import (
     draw_latents,
     pixels_of,
     print_scores,
+    report_generator,
     score_extractor,
     score_generator,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "print_table",
     "recipe_optimizer",
     "reduce_for_sample",
+    "report_generator",
     "results",
     "run_autoencoder",
     "run_classifier",

@@ -103,6 +103,22 @@ def draw_generator(generator, workdir, stages=None, rows=8):
         draw_contributions(columns, sources, workdir / "contributions.png")
 
 
+def report_generator(generator, extractor, data, workdir, stages=None):
+    """Draws images between latents, and scores a generator: `draw_generator` and `score_generator`.
+
+    Args:
+        generator, extractor, workdir, stages: as for these.
+        data: what it was to learn, with uint8 images `train`, and their `split`.
+
+    Returns:
+        The scores, as `score_generator`.
+    """
+    from absl.flags import FLAGS
+
+    draw_generator(generator, workdir, stages)
+    return score_generator(generator, extractor, data.train, workdir, reference=f"{FLAGS.dataset} {data.split}")
+
+
 def score_generator(generator, extractor, real, workdir, *, reference):
     """Scores a generator as the flags of `define_score_flags` say; prints the scores and what makes them comparable.
 
