@@ -1,5 +1,6 @@
 """Two logical CPUs for TensorFlow, and the same random state before every test."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,6 +16,11 @@ if keras.backend.backend() == "tensorflow":
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_collection_finish():
+    # What the imports made stays, and need not be looked through again each time that garbage is collected.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

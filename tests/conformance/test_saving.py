@@ -1,5 +1,6 @@
 """Saved layers come back, in this process and in a fresh one."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def test_keras_files_in_a_fresh_process(tmp_path):
     assert loaded == {name: case.cls.__name__ for name, case in CASES.items()}
 
 
+@pytest.fixture(scope="module")
+def quick_collections():
+    # Keras collects garbage after each layer that it quantises: what is there before need not be looked through.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @every_layer
 def test_quantised_layers_come_back(case, tmp_path):

@@ -24,7 +24,7 @@ def data(tmp_path):
 
 def network():
     keras.utils.set_random_seed(1)
-    return resnet((8, 8, 1), 4, stage_blocks=(1, 1), width=4, preprocessing=keras.layers.Rescaling(1 / 255))
+    return resnet((8, 8, 1), 4, stage_blocks=(1,), width=4, preprocessing=keras.layers.Rescaling(1 / 255))
 
 
 def trainer(xla=False, **options):

@@ -61,7 +61,7 @@ def test_all_signatures(saved_model, files, tmp_path):
 
 
 def test_signatures_are_listed(saved_model):
-    lines = [line.split() for line in run(SCRIPT, saved_model).stdout.splitlines()]
+    lines = [line.split() for line in run(SCRIPT, saved_model, forked=False).stdout.splitlines()]
     assert ["input", "image_bytes:", "string", "[-1]"] in lines
     assert ["output", "images:", "uint8", "[-1,", "1,", "2,", "1]"] in lines
 
@@ -69,7 +69,7 @@ def test_signatures_are_listed(saved_model):
 def test_what_must_be_compiled_fails_without_xla(saved_model, files, tmp_path):
     for signature, ends in (("generate", 0), ("compiled", 1)):
         options = ["--signature", signature, "--input", f"latents={files / 'latents.npy'}", "--no_xla"]
-        done = run(SCRIPT, saved_model, *options, "--output", tmp_path / f"{signature}.npz", check=False)
+        done = run(SCRIPT, saved_model, *options, "--output", tmp_path / f"{signature}.npz", check=False, forked=False)
         assert done.returncode == ends, done.stderr
     assert "XLA compilation disabled" in done.stderr and "Traceback" not in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["generate.npz"]
@@ -86,7 +86,7 @@ def test_what_must_be_compiled_fails_without_xla(saved_model, files, tmp_path):
     ids=["shape", "missing", "signature"],
 )
 def test_errors(saved_model, files, arguments, words):
-    done = run(SCRIPT, saved_model, *arguments, cwd=files, check=False)
+    done = run(SCRIPT, saved_model, *arguments, cwd=files, check=False, forked=False)
     assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
 
 
@@ -111,6 +111,6 @@ def test_without_tensorflow(monkeypatch):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    done = run(SCRIPT, tmp_path, check=False)
+    done = run(SCRIPT, tmp_path, check=False, forked=False)
     assert done.returncode == 1
     assert done.stderr.startswith("c_api.py: A SavedModel is a folder with saved_model.pb. Received: ")

@@ -72,7 +72,7 @@ def test_commands_of_the_readme(server, saved_model, files, tmp_path, monkeypatc
         if script == "export/serving/client.py":
             client.main(arguments)  # In this process, as gRPC takes seconds to import.
         else:
-            run(script, *arguments, cwd=tmp_path)
+            run(script, *arguments, cwd=tmp_path, forked=not script.endswith("c_api.py"))
         scripts.append(script)
     assert set(scripts) == {f"export/serving/{name}.py" for name in ("client", "load", "c_api")}
     out = capsys.readouterr().out
