@@ -164,7 +164,7 @@ def _horner_degree(layer):
 def _normalizer_degree(layer):
     """Returns the degree of what normalises the products of a polynomial layer."""
     normalize = layer.normalize if layer.order > 1 else None
-    if isinstance(normalize, str) and normalize not in ("batch", "affine"):
+    if isinstance(normalize, str) and normalize not in ("batch", "affine", "offset"):
         raise NotPolynomial(
             f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} with "
             f"normalize={normalize!r}. Use normalize='batch', which is linear at inference."

@@ -152,3 +152,23 @@ class ProductAffine(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+
+class ProductOffset(keras.layers.Layer):
+    """z + offset: what is left of the above where the scale is part of a linear map before it."""
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def build(self, input_shape):
+        self.beta = self.add_weight(shape=(input_shape[self.axis],), initializer="zeros", name="beta")
+        self._vector_shape = [1] * len(input_shape)
+        self._vector_shape[self.axis] = -1
+        self.built = True
+
+    def call(self, inputs):
+        return inputs + ops.reshape(ops.cast(self.beta, inputs.dtype), self._vector_shape)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)

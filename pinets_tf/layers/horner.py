@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import keras
 from keras import ops
 
-from pinets_tf.layers.batch_normalization import BatchNormalization, ProductAffine, ProductBatchNormalization
+from pinets_tf.layers.batch_normalization import (
+    BatchNormalization,
+    ProductAffine,
+    ProductBatchNormalization,
+    ProductOffset,
+)
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_layer, deserialize_layers
 from pinets_tf.layers.gated_normalization import (
@@ -16,7 +21,7 @@ from pinets_tf.layers.gated_normalization import (
     GatedProductBatchNormalization,
 )
 
-NORMALIZERS = ("batch", "layer", "instance", "affine", "tanh")
+NORMALIZERS = ("batch", "layer", "instance", "affine", "offset", "tanh")
 PLACES = ("product", "order", "last")
 # These work in float32 on whatever they are given, so they may see a product before it is rounded to float16.
 _WIDE_NORMALIZERS = (
@@ -25,6 +30,7 @@ _WIDE_NORMALIZERS = (
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
     ProductAffine,
+    ProductOffset,
 )
 
 
@@ -40,8 +46,9 @@ class HornerLayer(keras.layers.Layer):
         normalize: what keeps the magnitude of the products in bounds (the paper: "certain normalization schemes",
             Sec. 3.1), from the second order on: `None`; `"batch"` (momentum 0.9, epsilon 1e-5); `"layer"`;
             `"instance"` (per sample and channel, over the spatial axes); `"affine"` (a learned scale and offset of each
-            channel, which is what `"batch"` is at inference); `"tanh"`; or a Keras layer, copied for each order. With
-            `None`, `"batch"` and `"affine"` the layer is a polynomial at inference; with the others it is not.
+            channel, which is what `"batch"` is at inference); `"offset"` (of each channel); `"tanh"`; or a Keras layer,
+            copied for each order. With `None`, `"batch"`, `"affine"` and `"offset"` the layer is a polynomial at
+            inference; with the others it is not.
         normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
             `"last"` the product of the last step alone.
         gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
@@ -123,6 +130,8 @@ class HornerLayer(keras.layers.Layer):
             layer = groups(groups=-1, axis=axis, epsilon=1e-5, **options)
         elif template == "affine":
             layer = (GatedProductAffine if self._normalizers_are_gated else ProductAffine)(axis=axis, **options)
+        elif template == "offset":
+            layer = ProductOffset(axis=axis, **options)
         elif template == "tanh":
             layer = keras.layers.Activation("tanh", **options)
         else:
@@ -183,9 +192,13 @@ class HornerLayer(keras.layers.Layer):
         """Takes the weights of the layer that `folded_config` came from."""
         for new, old in zip(self._unfolded_weights(), source._unfolded_weights()):
             new.assign(old)
-        for n, (new, old) in enumerate(zip(self.normalizers, source.normalizers), start=2):
+        for n, old in enumerate(source.normalizers, start=2):
             if old is not None:
-                new.set_map(*old.affine(old.variable_dtype, source._bias_of(n)))
+                self._load_map(n, *old.affine(old.variable_dtype, source._bias_of(n)))
+
+    def _load_map(self, n, scale, offset):
+        """Takes the map that the normalisation of step n is at inference."""
+        self.normalizers[n - 2].set_map(scale, offset)
 
     def _unfolded_weights(self):
         normalizers = [normalizer for normalizer in self.normalizers if normalizer is not None]

@@ -72,6 +72,7 @@ class NCP(Polynomial):
 
     FACTOR = "A"
     GATES_THE_STATE = True
+    CARRIES = False
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
@@ -130,6 +131,24 @@ class NCP(Polynomial):
         if self.GATES_THE_STATE and self.gates[n - 2] is not None:
             x = ops.multiply(x, self.gates[n - 2])
         return ops.add(x, self._b(n))
+
+    def folded_config(self):
+        config = super().folded_config()
+        if config is None or config["normalize"] != "offset" or self.CARRIES:
+            return config
+        # An offset passes through matrices as another one; a convolution would make it another at the borders.
+        maps = (*self.S, self.C)
+        dense = all(type(layer) is keras.layers.Dense and layer.quantization_mode is None for layer in maps)
+        return {**config, "normalize": None} if dense and self.use_bias else config
+
+    def _load_offset(self, n, offset):
+        if self.normalize is not None:
+            super()._load_offset(n, offset)
+        elif n == self.order and self.C is not None:
+            self.C.bias.assign(self.C.bias + ops.matmul(offset, self.C.kernel))
+        else:
+            gate = 1 if self.gates[n - 1] is None else self.gates[n - 1]
+            self.b[n].assign(self.b[n] + gate * ops.matmul(offset, self.S[n - 1].kernel))
 
     def get_config(self):
         serialized = keras.initializers.serialize(self.b_initializer) if self.b_initializer else None

@@ -14,8 +14,9 @@ _PROBE_SIZE = 32
 class Polynomial(HornerLayer):
     """Base of the single-polynomial layers of Sec. 3.1: x = C x_N + beta, with x_N from Horner steps.
 
-    A subclass names its linear maps of z in `FACTOR` and defines `_first` (x_1), `_next` (x_n from x_{n-1}) and
-    `_factor_variance` (how much variance a factor passes on at the start).
+    A subclass names its linear maps of z in `FACTOR`, says in `CARRIES` whether a step adds x_{n-1} to its product, and
+    defines `_first` (x_1), `_next` (x_n from x_{n-1}) and `_factor_variance` (how much variance a factor passes on at
+    the start).
 
     Args:
         units: o, the number of outputs; `None` leaves out C and beta and returns x_N.
@@ -37,6 +38,7 @@ class Polynomial(HornerLayer):
     """
 
     FACTOR: str
+    CARRIES = True
 
     def __init__(
         self,
@@ -196,6 +198,25 @@ class Polynomial(HornerLayer):
     def _channels_last(self, shape):
         return shape if self.channel_axis == -1 else (shape[0], *shape[2:], shape[1])
 
+    def folded_config(self):
+        config = super().folded_config()
+        of_products = self.normalize_at != "order" or not self.CARRIES
+        some_gates = self._normalizers_are_gated and any(gate is not None for gate in self.gates)
+        if config is None or not of_products or some_gates or not all(map(_is_matrix, self.factors[1:])):
+            return config
+        return {**config, "normalize": "offset"}
+
+    def _load_map(self, n, scale, offset):
+        if self.normalize == "affine":
+            super()._load_map(n, scale, offset)
+        else:
+            kernel = self.factors[n - 1].kernel
+            kernel.assign(kernel * scale)
+            self._load_offset(n, offset)
+
+    def _load_offset(self, n, offset):
+        self.normalizers[n - 2].beta.assign(offset)
+
     def compute_output_shape(self, input_shape):
         shape = list(self._state_shape(input_shape))
         if self.units is not None:
@@ -220,6 +241,13 @@ class Polynomial(HornerLayer):
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
         return {**super().get_config(), **config}
+
+
+def _is_matrix(layer):
+    """Returns whether `layer` is a linear map with a kernel whose last axis is that of what it returns."""
+    kinds = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+    plain = type(layer) in kinds and layer.activation is keras.activations.linear and not layer.use_bias
+    return plain and layer.quantization_mode is None
 
 
 def probe(shape):

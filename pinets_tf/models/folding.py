@@ -12,10 +12,16 @@ def fold_normalization(model):
 
         gate * (gamma * (x - mean) / sqrt(variance + epsilon) + beta) = scale * x + offset,
 
-    whose scale and offset a model computes from its weights at every call. Here they are computed once and stored: the
-    polynomial layers of the new model have `normalize="affine"`, or `"vertex_affine"` for `"vertex_batch"`. Batch
-    normalisations behind linear maps are left to TensorFlow and TFLite, which join them themselves, and so are
-    polynomials inside of other layers, such as those of a `ProdPoly`.
+    whose scale and offset a model computes from its weights at every call. Here they are computed once and stored. The
+    scale becomes part of the linear map A_n or U_n of the product, and where an `NCP` is made of matrices the offset
+    part of b_{n+1}, and the last one of beta:
+
+        S^T (x + offset) + b = S^T x + (b + S^T offset).
+
+    The polynomial layers of the new model then have `normalize=None` or `"offset"`. Where a factor is no matrix or
+    convolution of its own, such as the identity of a residual block, they have `"affine"`, or `"vertex_affine"` for
+    `"vertex_batch"`. Batch normalisations behind linear maps are left to TensorFlow and TFLite, which join them
+    themselves, and so are polynomials inside of other layers, such as those of a `ProdPoly`.
 
     Args:
         model: a built functional or sequential model, also one of nested models. It is left as it is.
@@ -35,7 +41,7 @@ def fold_normalization(model):
     >>> model = keras.Sequential([keras.Input((5,)), NCP(3, order=2, rank=4, normalize="batch")])
     >>> folded = fold_normalization(model)
     >>> folded.layers[0].normalize, np.allclose(folded(np.ones((2, 5))), model(np.ones((2, 5))), atol=1e-5)
-    ('affine', True)
+    (None, True)
 
     Source: ours; what is folded is Ioffe and Szegedy, "Batch Normalization", ICML 2015, at inference.
     """

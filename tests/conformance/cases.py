@@ -138,6 +138,7 @@ CASES = {
     "CCP-conv-instance": _image(CCP, degree=None, normalize="instance"),
     "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
     "CCP-gate-affine": dataclasses.replace(_vector(CCP, normalize="affine", gate=True), degree=1),
+    "NCPSkip-offset": _vector(NCPSkip, normalize="offset"),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
     "EqualizedLearningRate": Case(

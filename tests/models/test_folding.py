@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pinets_tf.layers import CCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial
+from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.models import fold_normalization
 from tests.conformance.cases import SPIRALS, numpy, randomise
@@ -25,14 +25,29 @@ CASES = [
     ((5, 3), spiral, {"order": 4, "normalize": "batch", "normalize_at": "last", "gate": True, "use_bias": False}),
     ((6, 6, 3), residual, {"order": 3, "normalize": "batch", "gate": True}),
     ((6, 6, 3), residual, {"order": 2, "normalize": "batch", "normalize_at": "order"}),
-    ((5,), CCP, {"units": 4, "order": 3, "rank": 6, "normalize": "batch", "gate": True}),
-    ((5,), NCPSkip, {"units": 4, "order": 3, "rank": 6, "normalize": "batch", "normalize_at": "last"}),
     ((6, 6, 3), lambda **options: PooledProduct(keras.layers.Dense(3), 3, **options), {"normalize": "batch"}),
+]
+MATRICES = {"units": 4, "order": 4, "rank": 6, "normalize": "batch"}
+MAPS = {"units": 4, "order": 3, "operator": keras.layers.Conv2D(6, 3, padding="same"), "normalize": "batch"}
+INTO_THE_MAPS = [
+    ((5,), NCP, MATRICES, None),
+    ((5,), NCP, {**MATRICES, "normalize_at": "order", "gate": True}, None),
+    ((5,), NCP, {**MATRICES, "normalize_at": "last"}, None),
+    ((5, 5), NCP, {**MATRICES, "use_bias": False}, "offset"),
+    ((5,), NCP, {**MATRICES, "rank": 5, "identity_factors": True}, "affine"),
+    ((5,), NCPSkip, MATRICES, "offset"),
+    ((5,), NCPSkip, {**MATRICES, "normalize_at": "order"}, "affine"),
+    ((5,), CCP, {**MATRICES, "gate": True}, "offset"),
+    ((5,), CCP, {**MATRICES, "gate": True, "normalize_at": "last"}, "affine"),
+    ((6, 6, 3), NCP, {**MAPS, "gate": True}, "offset"),
+    ((6, 6, 3), CCP, MAPS, "offset"),
 ]
 
 
-@pytest.mark.parametrize(("shape", "make", "options"), CASES)
-def test_the_same_at_inference(shape, make, options):
+@pytest.mark.parametrize(
+    ("shape", "make", "options", "normalize"), [(*case, "affine") for case in CASES] + INTO_THE_MAPS
+)
+def test_the_same_at_inference(shape, make, options, normalize):
     inner = keras.Sequential([keras.Input(shape), make(**options), keras.layers.Flatten()], name="inner")
     inputs = keras.Input(shape)
     model = keras.Model(inputs, keras.layers.Dense(2)(inner(inputs)))
@@ -43,7 +58,8 @@ def test_the_same_at_inference(shape, make, options):
 
     folded = fold_normalization(model)
     (polynomial,) = (layer for layer in folded.layers[1].layers if isinstance(layer, HornerLayer))
-    assert "affine" in polynomial.get_config()["normalize"]
+    found = polynomial.get_config()["normalize"]
+    assert (found and found.removeprefix("vertex_")) == normalize
     np.testing.assert_allclose(numpy(folded(x)), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     assert folded.count_params() < model.count_params()
     for one, other in zip(before, model.get_weights()):
