@@ -84,8 +84,9 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
     print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
     with strategy.scope():
         if FLAGS.eval_only:
-            return finish(workdir, evaluate(network, material))
-        result = fit(network, recipe, material)
+            result = {"parameters": parameters, **evaluate(network, material)}
+        else:
+            result = fit(network, recipe, material)
     return finish(workdir, {**result, **facts})
 
 
