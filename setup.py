@@ -13,6 +13,8 @@ EXTRAS = {
     "serving": ["tensorflow-serving-api>=2.19"],
     "tflite": ["ai-edge-litert>=2.0"],
     "int8": ["litert-quantizer>=0.11"],
+    "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "tf2onnx>=1.17"],
+    "openvino": ["openvino>=2025.0"],
     "examples": ["absl-py>=2.1", "matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.19"],
     "benchmark": ["torch>=2.4"],
 }
@@ -22,6 +24,8 @@ EXTRAS["test"] = [
     *EXTRAS["examples"],
     *EXTRAS["int8"],
     *EXTRAS["mesh"],
+    *EXTRAS["onnx"],
+    *EXTRAS["openvino"],
     *EXTRAS["serving"],
     *EXTRAS["tflite"],
     "jax>=0.5",

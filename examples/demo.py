@@ -129,25 +129,31 @@ def main(argv):
     training.draw_curves({name: folder / name / "history.csv" for name in NETWORKS}, folder / "curves.png")
 
     print("\nExporting the polynomial network, then asking each export in a fresh process without pinets_tf:")
-    keras_file, tflite_file = folder / "polynomial" / "model.keras", folder / "polynomial.tflite"
+    keras_file = folder / "polynomial" / "model.keras"
+    tflite = {"float32": folder / "polynomial-float32.tflite", "dynamic_int8": folder / "polynomial.tflite"}
     versions = sorted((folder / "served" / "polynomial").glob("[0-9]*"), key=lambda version: int(version.name))
-    progress = keras.utils.Progbar(3, verbose=int(sys.stdout.isatty()), unit_name="process")
+    progress = keras.utils.Progbar(4, verbose=int(sys.stdout.isatty()), unit_name="process")
     progress.update(0)
     if not versions or versions[-1].stat().st_mtime < keras_file.stat().st_mtime:
         versions = [Path(run("saved_model.py", keras_file, "--output", folder / "served", "--name", "polynomial"))]
-        tflite_file.unlink(missing_ok=True)
-    progress.update(1)
-    if not tflite_file.exists():
-        run("tflite.py", versions[-1], "--output", tflite_file)
-    progress.update(2)
-    np.save(folder / "inputs.npy", data.x_test[::20].astype("float32"))
-    checks = run("verify.py", keras_file, versions[-1], tflite_file, "--inputs", folder / "inputs.npy")
-    progress.update(3)
+        for file in tflite.values():
+            file.unlink(missing_ok=True)
+    for precision, file in tflite.items():
+        progress.add(1)
+        if not file.exists():
+            run("tflite.py", versions[-1], "--output", file, "--precision", precision)
+    progress.add(1)
+    np.save(folder / "inputs.npy", data.x_test.astype("float32"))
+    checks = run("verify.py", keras_file, versions[-1], *tflite.values(), "--inputs", folder / "inputs.npy")
+    progress.add(1)
     for check in map(json.loads, checks.splitlines()):
         logits = np.array(check["first_outputs"])
         probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         answer = f"{data.class_names[logits.argmax()]} ({probability.max():.0%})"
-        print(f"  {check['export']}: largest difference to Keras {check['largest_difference']:.1e} in the class scores")
+        found = f"largest difference to Keras {check['largest_difference']:.1e} in the class scores"
+        if check["judged_by"] == "agreement":
+            found = f"in eight bits, the answer of Keras for {check['same_answer']:.1%} of the images"
+        print(f"  {check['export']}: {found}")
         print(f"    first test image, labelled {data.class_names[data.y_test[0]]}: the answer is {answer}")
     print(f"\nPictures: {folder / 'predictions.png'}, {folder / 'curves.png'}")
     print("Next: python examples/cifar_linear.py --help, or serve the SavedModel with TensorFlow Serving.")

@@ -8,6 +8,11 @@ Which signatures it has depends on the model (`pinets_tf.export.signatures`): te
 sounds, and one for TFLite. The labels of a classifier, and what the model card says of its training, are taken from the
 folder of the model. What batch normalisations of products compute from their weights at every call is computed once,
 before (`pinets_tf.models.fold_normalization`).
+
+    python export/saved_model.py runs/order2/model.keras --output served --onnx order2.onnx --openvino order2.xml
+
+writes the model also for ONNX Runtime and for OpenVINO, compares both with the SavedModel on the model's own examples
+or those of --warm_up, and prints the largest relative difference. One that differs by more than 1e-3 is not written.
 """
 
 import argparse
@@ -15,7 +20,31 @@ import sys
 import warnings
 from pathlib import Path
 
-from pinets_tf.export import TASKS, export_saved_model, load_model, read_inputs, read_labels
+import numpy as np
+
+from pinets_tf.export import (
+    RUNTIMES,
+    TASKS,
+    check_runtime,
+    export_saved_model,
+    load_model,
+    read_inputs,
+    read_labels,
+    signatures,
+    write_checked,
+)
+from pinets_tf.export.saved_model import BATCHES
+
+
+def examples(model, task, inputs):
+    """Returns what exports are compared on: the model's own examples, with the values of `inputs` if there are any."""
+    requests = [signatures(model, task)["lite"].example(batch) for batch in BATCHES]
+    if inputs is None:
+        return requests
+    return [
+        {name: np.resize(inputs, value.shape).astype(value.dtype) for name, value in request.items()}
+        for request in requests
+    ]
 
 
 def main(arguments=None):
@@ -30,11 +59,18 @@ def main(arguments=None):
     parser.add_argument("--task", choices=["auto", *TASKS], default="auto", help="what the model takes; auto looks")
     parser.add_argument("--warm_up", help="an .npy file of inputs, to be replayed by the server before it answers")
     parser.add_argument("--licence", help="the licence of the model, for the model card")
+    parser.add_argument("--onnx", metavar="FILE.onnx", type=Path, help="write the model also for ONNX Runtime")
+    parser.add_argument("--openvino", metavar="FILE.xml", type=Path, help="write it also for OpenVINO")
     options = parser.parse_args(arguments)
+    others = {name: file for name in RUNTIMES if (file := getattr(options, name)) is not None}
     warnings.formatwarning = lambda message, *_: f"{parser.prog}: {message}\n"
     try:
+        for name, file in others.items():
+            check_runtime(name, file)
+        model = load_model(options.model)
+        inputs = None if options.warm_up is None else read_inputs(options.warm_up)
         target = export_saved_model(
-            load_model(options.model),
+            model,
             options.output,
             options.model.stem if options.name is None else options.name,
             options.images,
@@ -43,14 +79,22 @@ def main(arguments=None):
             task=options.task,
             labels=None if options.labels is None else read_labels(options.labels),
             workdir=options.model.parent,
-            warm_up=None if options.warm_up is None else read_inputs(options.warm_up),
+            warm_up=inputs,
             licence=options.licence,
         )
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{parser.prog}: interrupted, and nothing written")
-    print(target)
+    print(target, flush=True)
+    for name, file in others.items():
+        try:
+            difference = write_checked(name, target, file, examples(model, options.task, inputs))
+        except (ImportError, ValueError, OSError) as error:
+            sys.exit(f"{parser.prog}: {error} The SavedModel is written.")
+        except KeyboardInterrupt:
+            sys.exit(f"{parser.prog}: interrupted, and {file} not written; the SavedModel is")
+        print(f"{file}: largest relative difference to the SavedModel {difference:.1e}")
 
 
 if __name__ == "__main__":

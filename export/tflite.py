@@ -1,14 +1,15 @@
 """Converts a SavedModel to TFLite, with builtin operators alone.
 
     python export/tflite.py served/order2/1 --output order2.tflite
-    python export/tflite.py served/order2/1 --output order2.tflite --precision dynamic_int8
+    python export/tflite.py served/order2/1 --output order2.tflite --precision float32
     python export/tflite.py served/order2/1 --output order2.tflite --precision int8 --inputs inputs.npy
 
-Weights are float32 by default, half of that with float16, and a quarter with dynamic_int8, which is also the quickest
-on most phones. With int8 activations have eight bits too, as some accelerators need it: every second one of --inputs,
-some hundred inputs like those to come, gives their ranges, and the others tell whether the model still answers as the
-float one does. If it does on less than --agreement of them, nothing is written. The products of a polynomial have heavy
-tails, so some of them may stay in float (`pinets_tf.export.quantize_int8`) unless --integer_only is given.
+By default, dynamic_int8, weights have eight bits, which is a quarter of float32 and the quickest on most phones; with
+float16 they have half of it. With int8 activations have eight bits too, as some accelerators need it: every second one
+of --inputs, some hundred inputs like those to come, gives their ranges, and the others tell whether the model still
+answers as the float one does. If it does on less than --agreement of them, nothing is written. The products of a
+polynomial have heavy tails, so some of them may stay in float (`pinets_tf.export.quantize_int8`) unless --integer_only
+is given.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def eight_bits(options):
         )
     inputs = read_inputs(options.inputs)
     found = quantize_int8(
-        convert(options.saved_model),
+        convert(options.saved_model, signatures=options.signature),
         inputs[::2],
         inputs[1::2],
         agreement=options.agreement,
@@ -48,7 +49,10 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("saved_model", type=Path, help="a version of a SavedModel")
     parser.add_argument("--output", type=Path, required=True, help="the .tflite file to write")
-    parser.add_argument("--precision", choices=[*PRECISIONS, "int8"], default="float32", help="by default float32")
+    parser.add_argument(
+        "--precision", choices=[*PRECISIONS, "int8"], default="dynamic_int8", help="by default dynamic_int8"
+    )
+    parser.add_argument("--signature", action="append", help="which to convert, also several; by default lite")
     parser.add_argument("--inputs", type=Path, help="for int8: an .npy file of inputs")
     parser.add_argument(
         "--agreement", type=float, default=0.99, help="for int8: share of equal answers; by default .99"
@@ -56,7 +60,10 @@ def main(arguments=None):
     parser.add_argument("--integer_only", action="store_true", help="for int8: no product in float")
     options = parser.parse_args(arguments)
     try:
-        model = eight_bits(options) if options.precision == "int8" else convert(options.saved_model, options.precision)
+        if options.precision == "int8":
+            model = eight_bits(options)
+        else:
+            model = convert(options.saved_model, options.precision, options.signature)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         partial = options.output.with_name(options.output.name + ".partial")
         partial.write_bytes(model)

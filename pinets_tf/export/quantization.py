@@ -11,7 +11,7 @@ import numpy as np
 
 from pinets_tf.export.equalization import equalize
 from pinets_tf.export.runtime import agreement as share_of_agreement
-from pinets_tf.export.runtime import all_tensors, answers, interpreter, litert_quantizer
+from pinets_tf.export.runtime import all_tensors, answers, interpreter, is_classifier, litert_quantizer
 
 # Ranges are cut at these percentiles of what the calibration inputs give; 100 is from the least to the greatest.
 PERCENTILES = (100.0, 99.99, 99.9)
@@ -280,7 +280,7 @@ def _exactly(name):
 
 def _distance(expected, received):
     """Returns how far outputs are from those of the float model, with inputs of huge outputs counting as others do."""
-    if expected.ndim != 2:
+    if not is_classifier(expected):
         axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
         return float(np.mean(np.sqrt(np.sum((received - expected) ** 2, axes) / np.sum(expected**2, axes))))
     wanted, got = _log_softmax(expected), _log_softmax(received)

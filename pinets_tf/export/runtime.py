@@ -62,13 +62,18 @@ def all_tensors(content, batch):
                 yield tensor["name"], loaded.get_tensor(tensor["index"])
 
 
+def is_classifier(outputs):
+    """Returns whether outputs are (batch, classes): of a single score none is the greatest."""
+    return outputs.ndim == 2 and outputs.shape[1] > 1
+
+
 def agreement(expected, received):
     """Returns the share of inputs on which two outputs agree.
 
-    A classifier, whose outputs are (batch, classes), agrees if the greatest output is the same one; another model if
-    the outputs differ by less than a tenth of their norm.
+    A classifier, whose outputs are (batch, classes) with two classes or more, agrees if the greatest output is the same
+    one; another model if the outputs differ by less than a tenth of their norm.
     """
-    if expected.ndim == 2:
+    if is_classifier(expected):
         return float(np.mean(expected.argmax(-1) == received.argmax(-1)))
     axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
     return float(np.mean(np.sum((received - expected) ** 2, axes) <= CLOSE**2 * np.sum(expected**2, axes)))
@@ -116,7 +121,8 @@ def litert_quantizer():
 
 def _invoke(loaded, batch):
     entry = loaded.get_input_details()[0]
-    loaded.resize_tensor_input(entry["index"], batch.shape)
-    loaded.allocate_tensors()
+    if tuple(entry["shape"]) != batch.shape:
+        loaded.resize_tensor_input(entry["index"], batch.shape)
+    loaded.allocate_tensors()  # Does nothing where the shapes are those of the last call.
     loaded.set_tensor(entry["index"], batch)
     loaded.invoke()

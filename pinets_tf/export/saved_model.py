@@ -111,7 +111,7 @@ def export_saved_model(
         labels = read_labels(Path(workdir) / LABELS)
     offered = signatures(served, task, labels)
     inputs = None if warm_up is None else warm_up_inputs(warm_up, offered)
-    with _written_aside(base) as partial:
+    with written_aside(base) as partial:
         _write(served, offered, partial)
         _refuse_what_is_not_served(partial)
         _verify(partial, reference, offered, inputs)
@@ -159,7 +159,8 @@ def signature_names(folder):
     Raises:
         ValueError: if there is none in that folder.
     """
-    return sorted(_meta_graph(folder).signature_def)
+    # One with two underscores runs as the model is loaded.
+    return sorted(name for name in _meta_graph(folder).signature_def if not name.startswith("__"))
 
 
 def in_float32(model):
@@ -243,7 +244,7 @@ def _without_half_precision(config):
 
 
 @contextlib.contextmanager
-def _written_aside(base):
+def written_aside(base):
     """Makes a folder in `base` whose name is no number. If it is not renamed, it is removed with all that is empty."""
     made = [folder for folder in (base, *base.parents) if not folder.exists()]
     partial = base / f"partial-{uuid.uuid4().hex}"

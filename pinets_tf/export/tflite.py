@@ -11,28 +11,37 @@ from pinets_tf.layers.checks import one_of
 PRECISIONS = ("float32", "float16", "dynamic_int8")
 
 
-def convert(saved_model, precision="float32"):
+def convert(saved_model, precision="float32", signatures=None):
     """Returns a SavedModel as the content of a .tflite file, made of builtin operators alone.
 
-    The batch stays dynamic. `"float16"` halves the weights, which are made float32 again as the model is loaded.
-    `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and rounds the inputs of linear maps
-    to eight bits, with a range of its own for each batch; products, sums and outputs are float32. For eight bits
-    throughout see `quantize_int8`.
+    The batch stays dynamic, and signatures share their weights. `"float16"` halves the weights, which are made float32
+    again as the model is loaded. `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and
+    rounds the inputs of linear maps to eight bits, with a range of its own for each batch; products, sums and outputs
+    are float32. For eight bits throughout see `quantize_int8`.
 
     Args:
         saved_model: the folder of a version of a SavedModel.
         precision: `"float32"`, `"float16"` or `"dynamic_int8"`.
+        signatures: names of signatures to be converted; by default `lite` where there is one, else `serving_default`.
+            Those that `export_saved_model` writes for servers check shapes, for which TFLite has no operator.
 
     Returns:
         Bytes.
 
     Raises:
-        ValueError: if the model needs other operators, which the message names, or `precision` is another.
+        ValueError: if the model needs other operators, which the message names, if `precision` is another, or the model
+            has no such signature.
     """
     one_of("precision", precision, PRECISIONS)
-    # The signature for TFLite: serving_default checks shapes, for which there is no operator.
-    key = "lite" if "lite" in signature_names(saved_model) else "serving_default"
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[key])
+    names = signature_names(saved_model)
+    keys = list(signatures or ["lite" if "lite" in names else "serving_default"])
+    for key in keys:
+        if key not in names:
+            raise ValueError(
+                f"What is converted are signatures of the model. Received: {key!r}, for {saved_model}. "
+                f"Pass some of {', '.join(map(repr, names))}."
+            )
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=keys)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

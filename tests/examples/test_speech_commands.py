@@ -70,7 +70,7 @@ def test_is_served_from_waveforms(trained, tmp_path):
     waveforms = np.random.default_rng(0).uniform(-1, 1, (2, 16_000)).astype("float32")
     answer = signature(**{spec.name: tf.constant(waveforms)})["logits"]
     np.testing.assert_allclose(answer, keras.models.load_model(model)(waveforms), rtol=1e-3, atol=1e-4)
-    run("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", cwd=tmp_path)
+    run("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", "--precision", "float32")
 
 
 def test_a_folder_with_broken_files(tmp_path):

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pinets_tf.export import convert, export_saved_model
-from pinets_tf.export.runtime import agreement, answers
+from pinets_tf.export.runtime import agreement, answers, interpreter
 from pinets_tf.layers import CCP
 from tests.commands import run
 
@@ -30,6 +31,25 @@ def test_precisions(heavy_tails):
     assert agreement(expected, others[0]) > 0.995 and agreement(expected, others[1]) > 0.95
     with pytest.raises(ValueError, match=r"`precision` must be one of 'float32'.* Received: precision='int4'"):
         convert(version, "int4")
+
+
+def test_several_signatures(tmp_path):
+    network = keras.Sequential([keras.Input((4,)), CCP(3, order=2, rank=256)])
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    specs = [tf.TensorSpec((None, 4), name="z")]
+    archive.add_endpoint("scores", lambda z: {"scores": network(z)}, specs)
+    archive.add_endpoint("probabilities", lambda z: {"probabilities": tf.nn.softmax(network(z))}, specs)
+    archive.write_out(tmp_path / "model", verbose=False)
+    content = convert(tmp_path / "model", signatures=["scores", "probabilities"])
+    loaded, z = interpreter(content), np.ones((5, 4), "float32")
+    scores, probabilities = (loaded.get_signature_runner(name)(z=z)[name] for name in ("scores", "probabilities"))
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(scores), rtol=1e-5)
+    assert len(content) < 1.5 * len(convert(tmp_path / "model", signatures=["scores"]))
+    with pytest.raises(
+        ValueError, match=r"signatures of the model\. Received: 'lite', .*Pass some of 'prob.*', 'scores', 'serving_default'"
+    ):
+        convert(tmp_path / "model", signatures=["lite"])
 
 
 def test_eight_bits_that_answer_otherwise_are_not_written(heavy_tails, tmp_path):
