@@ -4,7 +4,8 @@
 
 ResNet18 with blocks of order 2 and no activation, its products normalised, 32x32 pixels. *graph* is the SavedModel in
 TensorFlow, *TFLite* LiteRT with XNNPACK; both may use all cores. *folded* is the SavedModel as `export_saved_model`
-writes it, *not folded* the same network without `fold_normalization`.
+writes it, *not folded* the same network without `fold_normalization`; so too for single NCPs, whose normalisations
+become part of their matrices or convolutions.
 """
 
 import argparse
@@ -18,10 +19,19 @@ from timing import Claim, interleave, machine, print_table
 
 from pinets_tf.export import convert, export_saved_model
 from pinets_tf.export.runtime import interpreter
-from pinets_tf.models import resnet
+from pinets_tf.layers import NCP
+from pinets_tf.models import fold_normalization, resnet
 
 AS_FAST, EIGHT_BITS, FOLDING = Claim("<=", 1.00), Claim(">=", 2.50), Claim(">=", 1.05)
 BATCHES = (1, 16)
+LAYERS = (
+    ("NCP of matrices, order 4, rank 64", (784,), {"order": 4, "rank": 64}),
+    (
+        "NCP of convolutions, order 3, 32 channels",
+        (32, 32, 32),
+        {"order": 3, "operator": keras.layers.Conv2D(32, 3, padding="same")},
+    ),
+)
 
 
 def lite(content, image):
@@ -33,9 +43,9 @@ def lite(content, image):
     return loaded.invoke
 
 
-def graph(network, batch):
+def graph(network, batch, shape=(32, 32, 3)):
     """Returns a function that runs a Keras model, or a signature, on a batch."""
-    images = tf.constant(np.random.default_rng(0).uniform(0, 255, (batch, 32, 32, 3)), tf.float32)
+    images = tf.constant(np.random.default_rng(0).uniform(0, 255, (batch, *shape)), tf.float32)
     function = tf.function(lambda x: network(x, training=False))
     return lambda: function(images).numpy()
 
@@ -65,6 +75,11 @@ def main():
         folded = graph(lambda x, training: signature(images=x)["logits"], batch)
         times = interleave({"not folded": graph(network, batch), "folded": folded}, options.rounds)
         rows.append((f"not folded / folded, time, batch {batch}", times.ratio("not folded", to="folded"), FOLDING))
+    for what, shape, settings in LAYERS:
+        layer = keras.Sequential([keras.Input(shape), NCP(10, **settings, normalize="batch")])
+        functions = {"not folded": graph(layer, 16, shape), "folded": graph(fold_normalization(layer), 16, shape)}
+        times = interleave(functions, options.rounds)
+        rows.append((f"{what}, not folded / folded, time", times.ratio("not folded", to="folded"), FOLDING))
     sizes = {name: len(content) for name, content in contents.items()}
     print_table(rows, f"{machine()}; width {options.width}, {options.rounds} rounds")
     print(", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()))

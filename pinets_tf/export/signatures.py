@@ -25,6 +25,7 @@ PHOTOGRAPH = 64
 # What an axis has in examples whose length a model leaves open.
 OPEN_AXIS = 32
 EMPTY = "A request has at least one sample. Received: a batch of none. Leave out the request."
+NOT_FINITE = "A request has finite numbers. Received: a tensor with some that are not. Leave those samples out."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +89,8 @@ def signatures(model, task="auto", labels=None):
     - `serving_default` takes `images`, `waveforms`, `latents` or `vertices`, or tensors under the names of the Keras
       inputs, and returns `logits` and `probabilities` of a classifier (`probabilities` alone where the model ends in a
       softmax) and with labels also `classes`, the name of the most probable one; `images` of a generator; `vertices`;
-      or else `outputs`, of several outputs their Keras names. Tensors of other shapes, and empty batches, are refused
-      by the graph.
+      or else `outputs`, of several outputs their Keras names. Tensors of other shapes or with values that are not
+      finite, and empty batches, are refused by the graph.
     - `encoded_images`, of a classifier of images, takes `image_bytes`, JPEG or PNG files, and returns the same. They
       are read as for `--predict` of the trainers: of square colour images of 64 pixels or more the central square, as
       `pinets_tf.data.imagenet.read_image` with `resize` at 256 / 224 of the size; all others are resized as a whole,
@@ -157,7 +158,9 @@ def signatures(model, task="auto", labels=None):
     def answer(*tensors):
         # An empty batch makes some fused operations of TensorFlow 2.21 fail with words that are of no use.
         some = tf.reduce_all([tf.shape(tensor)[0] > 0 for tensor in tensors])
-        with tf.control_dependencies([tf.debugging.Assert(some, [EMPTY])]):
+        floats = [tensor for tensor in tensors if tensor.dtype.is_floating]
+        finite = tf.reduce_all([True, *(tf.reduce_all(tf.math.is_finite(tensor)) for tensor in floats)])
+        with tf.control_dependencies([tf.debugging.Assert(some, [EMPTY]), tf.debugging.Assert(finite, [NOT_FINITE])]):
             checked = [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs)]
         outputs = dict(lite(*checked))
         if "logits" in outputs and classes:

@@ -240,6 +240,8 @@ CASES = {
 # The first variant of each layer, where a guarantee holds for all of them alike and costs much.
 FIRST = {case.cls: (name, case) for name, case in reversed(CASES.items())}
 one_of_each_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FIRST.values()])
+OTHERS = [pytest.param(case, id=name) for name, case in CASES.items() if FIRST[case.cls][0] != name]
+other_variants = pytest.mark.parametrize("case", OTHERS)
 # On other backends, where compiling takes most of the time, the first variants stand for the others.
 ALL = {
     name: case for name, case in CASES.items() if keras.backend.backend() == "tensorflow" or FIRST[case.cls][0] == name

@@ -12,20 +12,19 @@ from tests.conformance.cases import every_layer, functional, numpy, randomise, t
 pytestmark = tensorflow_only
 
 
-@pytest.fixture
-def exported(case, tmp_path):
+@every_layer
+def test_saved_model_and_tflite(case, tmp_path):
     model = functional(case)
     randomise(model)
     with contextlib.redirect_stdout(io.StringIO()):
         model.export(tmp_path / "saved_model", verbose=False)
-    return model, str(tmp_path / "saved_model")
+    check_saved_model(case, model, str(tmp_path / "saved_model"))
+    check_tflite(case, model, str(tmp_path / "saved_model"))
 
 
-@every_layer
-def test_saved_model(case, exported):
+def check_saved_model(case, model, folder):
     import tensorflow as tf
 
-    model, folder = exported
     loaded = tf.saved_model.load(folder)
     for size in (1, 5):
         expected = numpy(model(case.batch(size)))
@@ -33,12 +32,10 @@ def test_saved_model(case, exported):
         np.testing.assert_allclose(loaded.serve(case.batch(size)).numpy(), expected, rtol=1e-4, atol=1e-5 * scale)
 
 
-@every_layer
-def test_tflite(case, exported):
+def check_tflite(case, model, folder):
     import tensorflow as tf
 
     litert = pytest.importorskip("ai_edge_litert.interpreter")
-    model, folder = exported
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     interpreter = litert.Interpreter(model_content=converter.convert())

@@ -21,5 +21,5 @@ def test_demo(tmp_path):
         file.unlink()
     again = run(*command, cwd=tmp_path)
     assert all(file.exists() for file in lost)
-    assert again.stdout.count("reusing out/") == 2
+    assert again.stdout.count("reusing out/") == 3
     assert [path.name for path in (tmp_path / "out" / "served" / "polynomial").iterdir()] == ["1"]

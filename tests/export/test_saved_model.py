@@ -128,6 +128,8 @@ def test_the_graph_itself_refuses_other_shapes(served):
         ask(tf.zeros((2, 16, 16, 3)))
     with pytest.raises(INVALID, match=r"A request has at least one sample. Received: a batch of none"):
         ask(tf.zeros((0, 8, 8, 3)))
+    with pytest.raises(INVALID, match=r"A request has finite numbers. Received: a tensor with some that are not"):
+        ask(tf.fill((2, 8, 8, 3), np.nan))
 
 
 def test_what_lies_beside_the_graph(served):

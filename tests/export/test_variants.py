@@ -47,7 +47,8 @@ def test_several_signatures(tmp_path):
     np.testing.assert_allclose(probabilities, tf.nn.softmax(scores), rtol=1e-5)
     assert len(content) < 1.5 * len(convert(tmp_path / "model", signatures=["scores"]))
     with pytest.raises(
-        ValueError, match=r"signatures of the model\. Received: 'lite', .*Pass some of 'prob.*', 'scores', 'serving_default'"
+        ValueError,
+        match=r"signatures of the model\. Received: 'lite', .*Pass some of 'prob.*', 'scores', 'serving_default'",
     ):
         convert(tmp_path / "model", signatures=["lite"])
 
