@@ -219,7 +219,7 @@ class HornerLayer(keras.layers.Layer):
             "normalize_at": self.normalize_at,
             "gate": self.gate,
         }
-        maps = ((linear_map.name, list(linear_map._flatten_layers())) for linear_map in self._layers)
+        maps = ((linear_map.name, _inside(linear_map)) for linear_map in self._layers)
         # `quantize` changes the policies of the linear maps alone, layer by layer.
         policies = {
             name: [keras.dtype_policies.serialize(layer.dtype_policy) for layer in layers]
@@ -247,5 +247,10 @@ class HornerLayer(keras.layers.Layer):
     def _restore_policies(self, maps):
         """Gives linear maps that were quantised when the layer was saved their policies again."""
         for linear_map in maps:
-            for layer, policy in zip(linear_map._flatten_layers(), self._templates.policies.get(linear_map.name, ())):
+            for layer, policy in zip(_inside(linear_map), self._templates.policies.get(linear_map.name, ())):
                 layer.dtype_policy = policy
+
+
+def _inside(linear_map):
+    """Returns the layers in and below `linear_map`, without the inputs that a model of layers gets as it is built."""
+    return [layer for layer in linear_map._flatten_layers() if not isinstance(layer, keras.layers.InputLayer)]

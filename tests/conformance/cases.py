@@ -140,6 +140,14 @@ CASES = {
     "CCP-gate-affine": dataclasses.replace(_vector(CCP, normalize="affine", gate=True), degree=1),
     "NCPSkip-offset": _vector(NCPSkip, normalize="offset"),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
+    "CCP-sequential": Case(
+        CCP,
+        lambda **options: CCP(
+            4, 3, operator=keras.Sequential([keras.layers.Dense(7), keras.layers.Dense(6)]), **options
+        ),
+        (5,),
+        3,
+    ),
     "CCP-no-readout": Case(CCP, lambda **options: CCP(None, 3, rank=6, **options), (5,), 3),
     "EqualizedLearningRate": Case(
         EqualizedLearningRate,
