@@ -32,6 +32,7 @@ flags.DEFINE_integer("latent", 128, "Numbers in a latent.", lower_bound=1)
 flags.DEFINE_integer("order", 3, "Order of the first polynomial.", lower_bound=1)
 flags.DEFINE_float("width", 1.0, "What the channels of the generator are multiplied with.")
 flags.DEFINE_integer("discriminator_width", 80, "Channels of each block of the discriminator.", lower_bound=1)
+flags.DEFINE_integer("channels", 1, "1 makes the images grey, 3 leaves colours.")
 flags.DEFINE_bool("flip", False, "Whether half of the real images are mirrored left to right.")
 training.define_gan_flags(steps=50_000, batch_size=64, generator_batch_size=512, latents="uniform", sample_every=2000)
 training.define_score_flags()
@@ -49,6 +50,7 @@ def main(argv):
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
     if FLAGS.dataset == pictures.images.SAMPLE:
         training.reduce_for_sample(
+            size=32,
             steps=300,
             width=0.2,
             discriminator_width=16,
@@ -59,7 +61,7 @@ def main(argv):
         )
     with training.exit_on_bad_input():
         extractor = training.score_extractor()
-        data = pictures.load(FLAGS.dataset, FLAGS.size, data_dir=FLAGS.data_dir)
+        data = pictures.load(FLAGS.dataset, FLAGS.size, FLAGS.channels, data_dir=FLAGS.data_dir)
     print(data.description)
 
     def lessons():

@@ -48,6 +48,8 @@ SIGNATURES = {
     ".npy": "serving_default",
 }
 KINDS = ("inputs", "outputs")
+# TensorFlow's own signature, which a server lists but cannot run.
+INITIALISER = "__saved_model_init_op"
 # What may pass: by gRPC's name and by HTTP's number.
 PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", 503, 504)
 FIRST_WAIT_S = 0.1
@@ -122,7 +124,8 @@ class Client(abc.ABC):
             ServerError: if the server does not know.
         """
         if self._signatures is None:
-            self._signatures = self._retried(self._metadata)
+            listed = self._retried(self._metadata)
+            self._signatures = {name: listed[name] for name in listed if name != INITIALISER}
         return self._signatures
 
     def predict(self, signature, inputs):

@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from export.serving import client
 from tests.commands import ROOT, run
@@ -89,6 +90,16 @@ def test_status_and_metadata(server, protocol, capsys):
     assert ["encoded_images", "input", "image_bytes", "DT_STRING", "[None]"] in lines
     assert ["serving_default", "input", "images", "DT_FLOAT", "[None,", "4,", "4,", "3]"] in lines
     assert connect(server, protocol, version=1).status() == [(1, "AVAILABLE", "")]
+
+
+@both
+def test_the_signature_that_initialises_is_not_offered(server, protocol, monkeypatch):
+    offered = connect(server, protocol).signatures()
+    definition = meta_graph_pb2.SignatureDef(
+        outputs={"__saved_model_init_op": meta_graph_pb2.TensorInfo(name="NoOp", tensor_shape={"unknown_rank": True})}
+    )
+    monkeypatch.setitem(server.model.definitions, "__saved_model_init_op", definition)
+    assert connect(server, protocol).signatures() == offered
 
 
 @both
