@@ -38,6 +38,7 @@ from pinets_tf.training.gan_report import (
     score_generator,
 )
 from pinets_tf.training.gan_step import Adversaries, GanRecipe
+from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.mesh_pictures import View, draw_reconstructions, draw_strip, write_animation
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
@@ -67,6 +68,7 @@ __all__ = [
     "Divergence",
     "GanLessons",
     "GanRecipe",
+    "Interruption",
     "Lessons",
     "Progress",
     "ReplicaModel",

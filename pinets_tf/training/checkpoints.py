@@ -1,32 +1,47 @@
-"""Saving a run after every epoch, and going on from the last one."""
+"""Saving a run after every epoch and when it is interrupted, and going on from there."""
 
 import csv
 import os
+import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves weights, optimizer and history after every epoch, such that a killed run can go on.
 
-    The state is one file, replaced in one step, so that it is never half written. How many epochs are done follows
-    from the optimizer's step count in it. The history has one row an epoch, rewritten with the state.
+    The state is one file, replaced in one step, so that it is never half written; it has the number of steps that are
+    done. The history has one row an epoch, rewritten with the state. A run that is interrupted by a signal saves its
+    state in the middle of an epoch, after the sums of its metrics so far (`epoch_so_far.npz`), and ends.
 
     Args:
         folder: where `checkpoint.weights.h5` and `history.csv` are.
-        steps_per_epoch: optimizer steps in an epoch.
+        steps_per_epoch: steps in an epoch.
+        interruption: an `Interruption`, or `None`.
     """
 
-    def __init__(self, folder, steps_per_epoch):
+    def __init__(self, folder, steps_per_epoch, interruption=None):
         super().__init__()
         self.file = Path(folder) / "checkpoint.weights.h5"
         self.history_file = Path(folder) / "history.csv"
+        self.so_far_file = Path(folder) / "epoch_so_far.npz"
         self.steps_per_epoch = steps_per_epoch
+        self.interruption = interruption
         self.history = []
+        self.first_step = 0
+        self._so_far = None
 
     def restore(self, model):
-        """Loads the last saved state into a compiled model, if there is one, and returns how many epochs are done."""
+        """Loads the last saved state into a compiled `ReplicaModel`, if there is one.
+
+        Returns:
+            How many epochs are done. How many steps of the next one are is in `first_step`.
+
+        Raises:
+            ValueError: if a file cannot be read or does not fit the model.
+        """
         model.optimizer.build(model.trainable_variables)
         if not self.file.exists():
             return 0
@@ -37,18 +52,69 @@ class Checkpoints(keras.callbacks.Callback):
                 "A run goes on from the checkpoint in its workdir, which must fit its model. "
                 f"Received: {self.file}, which cannot be loaded ({error}). Delete the file to start anew."
             ) from error
-        epochs = int(model.optimizer.iterations) // self.steps_per_epoch
+        epochs, self.first_step = divmod(int(model.steps_done), self.steps_per_epoch)
+        if self.first_step:
+            self._so_far = self._read_so_far(int(model.steps_done))
         if self.history_file.exists():
             with self.history_file.open(newline="") as file:
                 self.history = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
         return epochs
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.history.append({"epoch": epoch + 1, **{name: f"{value:.6g}" for name, value in (logs or {}).items()}})
-        self._write_history()
+    def _read_so_far(self, steps):
+        try:
+            with np.load(self.so_far_file, allow_pickle=False) as stored:
+                if int(stored["steps"]) != steps:
+                    raise ValueError(f"it is of step {int(stored['steps'])}, the checkpoint of step {steps}")
+                return [stored[f"metric_{index}"] for index in range(len(stored.files) - 1)]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                "A run that was interrupted in an epoch goes on with its metrics so far. "
+                f"Received: {self.so_far_file}, which cannot be used ({error}). "
+                f"Delete {self.file.name} to start anew."
+            ) from error
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self._so_far is None:
+            self.first_step = 0
+            return
+        for variable, value in zip(self._metric_variables(), self._so_far, strict=True):
+            variable.assign(value)
+        self._so_far = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.interruption is None or self.interruption.received is None:
+            return
+        step = self.first_step + batch + 1
+        if step < self.steps_per_epoch:  # The end of an epoch is saved as always, and looked at there.
+            self._save_so_far(self._epoch * self.steps_per_epoch + step)
+            self.interruption.leave(f"the state after step {step} of {self.steps_per_epoch} of epoch {self._epoch + 1}")
+
+    def _metric_variables(self):
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _save_so_far(self, steps):
+        arrays = {
+            f"metric_{index}": keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(self._metric_variables())
+        }
+        temporary = self.so_far_file.with_name("partial." + self.so_far_file.name)
+        np.savez(temporary, steps=steps, **arrays)
+        os.replace(temporary, self.so_far_file)
+        self._save(steps)
+
+    def _save(self, steps):
+        self.model.steps_done.assign(steps)
         temporary = self.file.with_name("partial." + self.file.name)
         self.model.save_weights(temporary)
         os.replace(temporary, self.file)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append({"epoch": epoch + 1, **{name: f"{value:.6g}" for name, value in (logs or {}).items()}})
+        self._write_history()
+        self._save((epoch + 1) * self.steps_per_epoch)
+        if self.interruption is not None and self.interruption.received is not None:
+            self.interruption.leave(f"the state after epoch {epoch + 1}")
 
     def _write_history(self):
         temporary = self.history_file.with_name(self.history_file.name + ".partial")

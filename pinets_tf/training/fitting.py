@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from pinets_tf.training.checkpoints import Checkpoints
 from pinets_tf.training.curves import draw_curves
+from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
 from pinets_tf.training.run_flags import MAY_DIFFER, configuration
@@ -117,33 +118,51 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
     model = ReplicaModel(network)
     model.compile(optimizer, loss=loss, metrics=metrics)
     steps = lessons.steps()
-    checkpoints = Checkpoints(workdir, steps)
+    interruption = Interruption()
+    checkpoints = Checkpoints(workdir, steps, interruption)
     first_epoch = checkpoints.restore(model)
+    first_step = checkpoints.first_step
     batches = lessons.training(first_epoch)
     if first_epoch < epochs:
         share = lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync
         print(model.resolve_xla(xla, [part[:share] for part in next(iter(batches))]))
     if first_epoch:
         print(f"going on after epoch {first_epoch} of {epochs}")
+    if first_step:
+        print(f"going on after step {first_step} of {steps} of epoch {first_epoch + 1}")
     started = time.perf_counter()
-    with exit_on_divergence(remedy), warnings.catch_warnings():
-        # Keras 3.15 says so at the end of a validation whose length it does not know.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
+    callbacks = [
+        Progress(epochs, steps, lessons.batch_size, lessons.unit, first_step),
+        checkpoints,
+        keras.callbacks.TerminateOnNaN(raise_error=True),
+        keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+    ]
+
+    def fit(batches, first, last, steps):
         model.fit(
             batches,
             validation_data=lessons.validation,
-            initial_epoch=first_epoch,
-            epochs=epochs,
+            initial_epoch=first,
+            epochs=last,
             steps_per_epoch=steps,
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 0,
-            callbacks=[
-                Progress(epochs, steps, lessons.batch_size, lessons.unit),
-                checkpoints,
-                keras.callbacks.TerminateOnNaN(raise_error=True),
-                keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-            ],
+            callbacks=callbacks,
         )
+
+    with exit_on_divergence(remedy), warnings.catch_warnings(), interruption:
+        # Keras 3.15 says so at the end of a validation whose length it does not know.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        if first_step:
+            if not tf.distribute.has_strategy():
+                # Metrics get their variables from the first batch, after the epoch has begun; with replicas before.
+                x, y = next(iter(batches))
+                model.compute_metrics(x, y, model(x))
+            fit(batches.skip(first_step), first_epoch, first_epoch + 1, steps - first_step)
+            first_epoch += 1
+            batches = lessons.training(first_epoch)
+        if first_epoch < epochs:
+            fit(batches, first_epoch, epochs, steps)
     network.save(workdir / MODEL)
     draw_curves({title: checkpoints.history_file}, workdir / "curves.png", columns)
     speed = f"{lessons.unit}_per_second"

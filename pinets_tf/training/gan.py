@@ -16,6 +16,7 @@ from pinets_tf.training.gan_average import put_back, settle_statistics, values_o
 from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
 from pinets_tf.training.gan_flags import gan_optimizers, gan_recipe
 from pinets_tf.training.gan_step import LOGGED, SAMPLES, STATISTICS, Adversaries
+from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import duration
 from pinets_tf.training.runtime import Divergence
 
@@ -170,40 +171,46 @@ def fit_gan(
     gallery = Samples(adversaries, workdir, draw, samples, settle)
     loop, clock = _loop(adversaries), _Clock(step)
     writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-    while step < recipe.steps:
-        ahead = (every - step % every for every in intervals.values())
-        count = min(steps_per_loop, recipe.steps - step, *ahead)
-        sums = sums + loop(iterator, tf.constant(count))
-        step += count
-        due = {name for name, every in intervals.items() if step % every == 0 or step == recipe.steps}
-        if not due and clock.traced:
-            continue
-        # Waits for the device, so that the clock is right.
-        sums = ops.convert_to_numpy(sums)
-        clock.stop(step)
-        since = (step - 1) // log_every * log_every
-        if due & {"log", "checkpoint"}:
-            _check_finite(sums / (step - since), since, step, adversaries, checkpoints, remedy)
-        if "log" in due:
-            values = dict(zip(LOGGED, sums / (step - since)))
-            if not recipe.r1:
-                del values["r1"]
-            values |= adversaries.loss_scales()
-            speed = clock.steps_per_second() * recipe.discriminator_steps * recipe.batch_size
-            history.add(step, {**values, "images_per_second": speed})
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            left = duration(clock.seconds_left(recipe.steps))
-            print(f"step {step:,}/{recipe.steps:,}  {shown}  {speed:,.0f} images/s  {left} left", flush=True)
-            with writer.as_default(step):
-                for name, value in {**values, "images_per_second": speed}.items():
-                    tf.summary.scalar(name, value)
-            sums = np.zeros_like(sums)
-        if "sample" in due:
-            with writer.as_default(step):
-                tf.summary.image("samples", gallery.draw(step)[None])
-        if "checkpoint" in due:
-            checkpoints.save(adversaries, step, sums, remedy)
-        clock.start(step)
+    with Interruption() as interruption:
+        while step < recipe.steps:
+            ahead = (every - step % every for every in intervals.values())
+            count = min(steps_per_loop, recipe.steps - step, *ahead)
+            sums = sums + loop(iterator, tf.constant(count))
+            step += count
+            due = {name for name, every in intervals.items() if step % every == 0 or step == recipe.steps}
+            interrupted = interruption.received is not None and step < recipe.steps
+            if interrupted:
+                due = due | {"checkpoint"}
+            if not due and clock.traced:
+                continue
+            # Waits for the device, so that the clock is right.
+            sums = ops.convert_to_numpy(sums)
+            clock.stop(step)
+            since = (step - 1) // log_every * log_every
+            if due & {"log", "checkpoint"}:
+                _check_finite(sums / (step - since), since, step, adversaries, checkpoints, remedy)
+            if "log" in due:
+                values = dict(zip(LOGGED, sums / (step - since)))
+                if not recipe.r1:
+                    del values["r1"]
+                values |= adversaries.loss_scales()
+                speed = clock.steps_per_second() * recipe.discriminator_steps * recipe.batch_size
+                history.add(step, {**values, "images_per_second": speed})
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+                left = duration(clock.seconds_left(recipe.steps))
+                print(f"step {step:,}/{recipe.steps:,}  {shown}  {speed:,.0f} images/s  {left} left", flush=True)
+                with writer.as_default(step):
+                    for name, value in {**values, "images_per_second": speed}.items():
+                        tf.summary.scalar(name, value)
+                sums = np.zeros_like(sums)
+            if "sample" in due:
+                with writer.as_default(step):
+                    tf.summary.image("samples", gallery.draw(step)[None])
+            if "checkpoint" in due:
+                checkpoints.save(adversaries, step, sums, remedy)
+            if interrupted:
+                interruption.leave(f"the state after step {step:,} of {recipe.steps:,}")
+            clock.start(step)
     writer.close()
     gallery.settle()
     for network, name in (

@@ -31,6 +31,8 @@ class ReplicaModel(keras.Model):
         super().__init__()
         self.network = network
         self.xla = xla
+        # Of all steps, also those that loss scaling skips; for checkpoints, which set it.
+        self.steps_done = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="steps")
         self.built = True
 
     def call(self, x, training=None):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -335,7 +337,7 @@ def test_an_infinite_gradient_of_any_replica_skips_the_step():
     assert one.loss_scales() == {"generator_scale": 2.0**14, "discriminator_scale": 2.0**15}
 
 
-def test_resumed_equals_uninterrupted(tmp_path):
+def test_resumed_equals_uninterrupted(tmp_path, capsys):
     options = {"noise": True, "batch": True}
     numbers = {"discriminator_steps": 2, "r1": 0.5, "r1_every": 3, "average_warm_up": True}
     # A log at every third step, so that the run goes on in the middle of an interval.
@@ -345,6 +347,17 @@ def test_resumed_equals_uninterrupted(tmp_path):
     assert (result["steps"], result["parameters"]) == (4, whole.generator.count_params())
     assert result["images_per_second"] > 0 and result["seconds"] > 0
 
+    def stopped(images, path):
+        if path.stem == "step_0000002":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return draw(images, path)
+
+    first = adversaries(options, **numbers)
+    with pytest.raises(SystemExit) as ended:
+        fit_gan(first, lessons(first), tmp_path / "run", draw=stopped, **{"sample_every": 2, "xla": "off", **intervals})
+    assert ended.value.code == 143
+    assert "SIGTERM: the state after step 3 of 4 is saved" in capsys.readouterr().out
+
     def killed(images, path):
         if path.stem == "step_0000004":
             raise KeyboardInterrupt
@@ -353,7 +366,7 @@ def test_resumed_equals_uninterrupted(tmp_path):
     first = adversaries(options, **numbers)
     with pytest.raises(KeyboardInterrupt):
         fit_gan(first, lessons(first), tmp_path / "run", draw=killed, **{"sample_every": 2, "xla": "off", **intervals})
-    # The row of step 3 is ahead of the checkpoint of step 2.
+    # The row of step 4 is ahead of the checkpoint of step 3.
     assert [row["step"] for row in history(tmp_path / "run")] == ["3", "4"]
     second = adversaries(options, **numbers)
     fit(second, tmp_path / "run", **intervals)
@@ -365,9 +378,11 @@ def test_resumed_equals_uninterrupted(tmp_path):
     names = {path.name for path in (tmp_path / "run").iterdir()}
     saved = {"generator.keras", "generator_raw.keras", "discriminator.keras"}
     assert names == saved | {"history.csv", "curves.png", "samples", "checkpoints", "tensorboard"}
-    for folder in ("samples", "checkpoints"):
-        files = [sorted(path.name for path in (tmp_path / run / folder).iterdir()) for run in ("run", "whole")]
-        assert files[0] == files[1] and len(files[0]) == 2
+    samples = [sorted(path.name for path in (tmp_path / run / "samples").iterdir()) for run in ("run", "whole")]
+    assert samples[0] == samples[1] and len(samples[0]) == 2
+    # The last two, of which the interruption wrote one.
+    saved = [sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir()) for run in ("run", "whole")]
+    assert saved == [["step_000000003.npz", "step_000000004.npz"], ["step_000000002.npz", "step_000000004.npz"]]
     for name in ("step_0000002.png", "step_0000004.png"):
         pictures = [(tmp_path / run / "samples" / name).read_bytes() for run in ("run", "whole")]
         assert pictures[0] == pictures[1]
