@@ -87,7 +87,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
             without float arithmetic needs `False`.
 
     Returns:
-        A `QuantizedModel`: the first that surely agrees, otherwise the one that agrees most. Compare its `agreement`.
+        A `QuantizedModel`: the first that surely agrees; otherwise, of those that agree, the one whose outputs for the
+        held-out inputs are closest to the float model's, or else the one that agrees most. Compare its `agreement`.
 
     Raises:
         ImportError: if litert-quantizer or ai-edge-litert is missing.
@@ -124,7 +125,7 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
     on_calibration, on_held_out = original.answers(calibration), original.answers(held_out)
     models = [original, _FloatModel(equalize(model, calibration))]
     ranges = [one.ranges(calibration) for one in models]
-    best, tried = None, set()
+    found_models, tried = [], set()
     for loss in LOSSES if float_operators else LOSSES[:1]:
         candidates = []
         for one, found in zip(models, ranges):
@@ -143,12 +144,14 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
         if not candidates:
             continue
         _, content, percentile, equalized, kept, dynamic = min(candidates, key=lambda candidate: candidate[0])
-        share = share_of_agreement(on_held_out, answers(content, held_out))
-        if best is None or share > best.agreement:
-            best = QuantizedModel(content, share, percentile, equalized, kept, dynamic, original.operators)
+        received = answers(content, held_out)
+        share = share_of_agreement(on_held_out, received)
+        quantized = QuantizedModel(content, share, percentile, equalized, kept, dynamic, original.operators)
         if _surely(share, len(held_out)) >= agreement:
-            break
-    return best
+            return quantized
+        # Of those that agree the outputs tell the better one with less chance than the answers.
+        found_models.append(((min(share, agreement), -_distance(on_held_out, received)), quantized))
+    return max(found_models, key=lambda one: one[0])[1]
 
 
 @dataclasses.dataclass(frozen=True)
