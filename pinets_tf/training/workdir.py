@@ -1,14 +1,19 @@
 """The folder of one run: its configuration, and a lock on what was configured."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
+
+# Files that are locked until this process ends, by the path of their workdir.
+_LOCKED: dict[Path, int] = {}
 
 
 def open_workdir(path, config, may_differ=()):
     """Makes the folder of a run, or opens it again for the same configuration, and returns its path.
 
-    Writes `config` to `config.json`. A folder that holds a run of another configuration is refused.
+    Writes `config` to `config.json`. A folder that holds a run of another configuration is refused, and one in which
+    another process of this machine is at work: the lock on its `lock` ends with the process, however that ends.
 
     Args:
         path: the folder.
@@ -16,7 +21,7 @@ def open_workdir(path, config, may_differ=()):
         may_differ: names in `config` that a resumed run may change, such as the number of epochs.
 
     Raises:
-        ValueError: if the folder holds a run of another configuration.
+        ValueError: if the folder holds a run of another configuration, or another process is at work in it.
         PermissionError: if the folder cannot be made or written to.
     """
     folder = Path(path)
@@ -24,6 +29,7 @@ def open_workdir(path, config, may_differ=()):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "no permission to write")
+        _lock(folder)
         file = folder / "config.json"
         if file.exists():
             _refuse_other_configuration(folder, json.loads(file.read_text()), config, may_differ)
@@ -34,6 +40,34 @@ def open_workdir(path, config, may_differ=()):
             f"({error.strerror or error}). Pass another folder with --workdir."
         ) from error
     return folder
+
+
+def _lock(folder):
+    """Keeps other processes out of `folder` until this one ends, where files can be locked."""
+    try:
+        import fcntl
+    except ImportError:  # On Windows.
+        return
+    folder = folder.resolve()
+    if folder in _LOCKED:
+        return
+    file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(file, 100).decode(errors="replace").strip()
+        os.close(file)
+        raise ValueError(
+            f"One process writes into a workdir. Received: {folder}, where another one is at work"
+            f"{f' ({owner})' if owner else ''}. Wait for its end, or pass another --workdir."
+        ) from None
+    except OSError:  # Of a file system without locks.
+        os.close(file)
+        return
+    _LOCKED[folder] = file
+    with contextlib.suppress(OSError):  # Who it is helps others, and no more than that.
+        os.ftruncate(file, 0)
+        os.write(file, f"process {os.getpid()}\n".encode())
 
 
 def write_atomically(path, text):

@@ -29,7 +29,7 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     assert "images/s" in first.stdout and "left" in first.stdout and "XLA off (as asked)" in first.stdout
     files = {path.name for path in (tmp_path / "run").iterdir()}
     expected = {"model.keras", "labels.txt", "config.json", "history.csv", "curves.png", "result.json", "tensorboard"}
-    assert files == expected | {"checkpoint.weights.h5", "report.txt", "confusion.png"}
+    assert files == expected | {"checkpoint.weights.h5", "report.txt", "confusion.png", "lock"}
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
     again = run(*command)

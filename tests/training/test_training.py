@@ -1,6 +1,7 @@
 """What the trainers share: the step, the optimizer, checkpoints, workdirs, progress, pictures."""
 
 import csv
+import os
 
 import keras
 import numpy as np
@@ -199,6 +200,23 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
     assert training.open_workdir(folder, {"order": 2, "xla": "off"}, may_differ=("xla",)) == folder
     with pytest.raises(ValueError, match=r"one configuration.*order: 2 there, 3 now.*Pass another --workdir"):
         training.open_workdir(folder, {"order": 3, "xla": "on"}, may_differ=("xla",))
+
+
+def test_one_process_writes_into_a_workdir(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "lock").open("w") as other:
+        other.write("process 7")
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(
+            ValueError, match=r"One process writes.*another one is at work \(process 7\)\. Wait for its end"
+        ):
+            training.open_workdir(tmp_path / "run", {})
+    assert not (tmp_path / "run" / "config.json").exists()
+    # The lock of another process ends with it; that of this one does not keep itself out.
+    assert training.open_workdir(tmp_path / "run", {}) == training.open_workdir(tmp_path / "run", {})
+    assert (tmp_path / "run" / "lock").read_text() == f"process {os.getpid()}\n"
 
 
 def test_unwritable_workdir(tmp_path):
