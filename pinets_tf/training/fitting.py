@@ -18,7 +18,7 @@ from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
 from pinets_tf.training.run_flags import MAY_DIFFER, configuration
-from pinets_tf.training.runtime import describe, exit_on_bad_input, exit_on_divergence, set_up
+from pinets_tf.training.runtime import describe, exit_on_bad_input, exit_on_divergence, set_up, surroundings
 from pinets_tf.training.workdir import open_workdir, write_atomically
 
 MODEL, RESULT = "model.keras", "result.json"
@@ -71,13 +71,15 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
     from absl.flags import FLAGS
 
     workdir = Path(workdir)
-    strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed)
+    strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed, FLAGS.deterministic)
+    if FLAGS.deterministic and FLAGS.xla == "auto":
+        FLAGS["xla"].value = "off"  # A measured choice might be another one the next time.
     with exit_on_bad_input(), strategy.scope():
         material = lessons()
         network = load(workdir) if FLAGS.eval_only else build(material)
         if not FLAGS.eval_only:
             recipe = optimizer(network, material.steps())
-            open_workdir(workdir, {**configuration(), **facts}, may_differ=MAY_DIFFER)
+            open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
     if once and not FLAGS.eval_only and (workdir / RESULT).exists():
         print(f"{title}: finished")
         return finish(workdir, {})

@@ -8,7 +8,7 @@ import keras
 from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.replica_model import XLA_CHOICES
-from pinets_tf.training.runtime import PRECISIONS, STRATEGIES
+from pinets_tf.training.runtime import PRECISIONS, STRATEGIES, SURROUNDINGS
 from pinets_tf.training.step_schedule import StepSchedule
 
 # What a resumed run may change without becoming another run.
@@ -31,6 +31,8 @@ MAY_DIFFER = (
     "sample_every",
     "checkpoint_every",
     "steps_per_loop",
+    "deterministic",
+    *SURROUNDINGS,
 )
 
 
@@ -46,6 +48,9 @@ def define_run_flags(precision="float32"):
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Replicas: auto is mirrored with several GPUs.")
     flags.DEFINE_enum("xla", "auto", XLA_CHOICES, "XLA for each replica; auto measures both.")
     flags.DEFINE_integer("seed", 0, "Seed of initial values, order and augmentation.", lower_bound=0)
+    flags.DEFINE_bool(
+        "deterministic", False, "Repeat bit for bit on one CPU; slower. XLA is off unless it is asked for."
+    )
     flags.DEFINE_bool("eval_only", False, "Test the saved model of the workdir, without training.")
     flags.DEFINE_list("predict", [], "Files for which the saved model of the workdir prints its top answers.")
 

@@ -1,6 +1,10 @@
 """Where and how a training runs: strategy, precision and random state, set up in one place."""
 
 import contextlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -8,10 +12,11 @@ import tensorflow as tf
 from pinets_tf.layers.checks import one_of
 
 STRATEGIES = ("auto", "none", "mirrored")
+SURROUNDINGS = ("versions", "devices", "replicas", "git_commit")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 
 
-def set_up(strategy="auto", precision="float32", seed=0):
+def set_up(strategy="auto", precision="float32", seed=0, deterministic=False):
     """Sets the precision policy and the seeds of the process, and returns the strategy to train under.
 
     Args:
@@ -19,6 +24,8 @@ def set_up(strategy="auto", precision="float32", seed=0):
             GPU; `"auto"` for `"mirrored"` with several GPUs and else `"none"`.
         precision: the Keras dtype policy of all layers made from now on.
         seed: seed of Python, NumPy and TensorFlow.
+        deterministic: whether operations that could give other bits each time are replaced by slower ones, for all of
+            the process. Another machine, another number of threads or of replicas may still give others.
 
     Returns:
         A `tf.distribute.Strategy`; models are made inside its `scope()`.
@@ -30,6 +37,8 @@ def set_up(strategy="auto", precision="float32", seed=0):
     one_of("precision", precision, PRECISIONS)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_logical_devices("GPU")
     if strategy == "none" or (strategy == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -45,6 +54,41 @@ def describe(strategy, precision):
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     kind = devices[0].device_type
     return f"{strategy.num_replicas_in_sync} x {kind}, {type(strategy).__name__}, {precision}"
+
+
+def surroundings(strategy):
+    """Returns what a run depends on beside its flags, as a dictionary of JSON values by the names of `SURROUNDINGS`.
+
+    The commit is that of the checkout in which this package lies, with `+changes` where files of it are not committed,
+    and `None` where there is none.
+    """
+    versions = {"python": platform.python_version()}
+    for package in ("pinets_tf", "tensorflow", "keras", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # Of a checkout that is not installed.
+            versions[package] = importlib.metadata.version(package)
+    devices = tf.config.list_physical_devices("GPU") or tf.config.list_physical_devices("CPU")
+    names = [
+        tf.config.experimental.get_device_details(device).get("device_name", platform.machine()) for device in devices
+    ]
+    return dict(zip(SURROUNDINGS, (versions, names, strategy.num_replicas_in_sync, _git_commit())))
+
+
+def _git_commit():
+    git = ["git", "-C", str(Path(__file__).parent)]
+    # The first fails in an installed package, also in one that lies inside of another project.
+    tracked, head, status = (
+        [*git, "ls-files", "--error-unmatch", __file__],
+        [*git, "rev-parse", "HEAD"],
+        [*git, "status", "--porcelain", "--untracked-files=no"],
+    )
+    try:
+        _, commit, changes = (
+            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+            for command in (tracked, head, status)
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.strip() + ("+changes" if changes else "")
 
 
 class Divergence(SystemExit):

@@ -49,6 +49,17 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     assert other.returncode != 0 and "order: 2 there, 3 now" in other.stderr
 
 
+def test_deterministic_runs_are_the_same(dataset, tmp_path):
+    command = ["examples/cifar_linear.py", f"--dataset={dataset}", *TINY[:-1], "--deterministic"]
+    for name in ("one", "other"):
+        assert "XLA off (as asked)" in run(*command, f"--workdir={tmp_path / name}").stdout
+    one, other = (keras.models.load_model(tmp_path / name / "model.keras").get_weights() for name in ("one", "other"))
+    for value, expected in zip(one, other):
+        np.testing.assert_array_equal(value, expected)
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert config["versions"]["tensorflow"] == tf.__version__ and config["replicas"] == len(config["devices"]) == 1
+
+
 def test_mixed_precision_with_xla(dataset, tmp_path):
     options = [*TINY[:-1], "--xla=on", "--precision=mixed_float16", "--order=3", "--activation=relu"]
     options += ["--product_convolution", "--factor_convolution=every", "--initializer=r_polynets"]
