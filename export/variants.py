@@ -6,7 +6,8 @@
 bits, the others are asked. "same answer" is how often a variant answers as float32 does, "accuracy" how often its
 greatest output is the one of `--labels`. Times are of one input, by LiteRT with XNNPACK on this machine's processor,
 the median of interleaved rounds; those of a phone are others. With `--output` the files are written, except for eight
-bits that answer otherwise than float32 on more than one input in a hundred.
+bits that answer otherwise than float32 on more than one input in a hundred. If there are no operators of eight bits for
+a model, its table has the others.
 """
 
 import argparse
@@ -16,19 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from pinets_tf.export import PRECISIONS, convert, quantize_int8, read_inputs
-from pinets_tf.export.runtime import agreement, answers, milliseconds
+from pinets_tf.export.runtime import NotRunError, agreement, answers, milliseconds
 
 LEAST_AGREEMENT = 0.99
 THREADS = (1, 2)
 
 
 def variants(saved_model, inputs):
-    """Returns the contents of all variants by name, and of eight bits how it was made."""
+    """Returns the contents of all variants by name, and of eight bits how it was made, or why it does not run."""
     contents = {precision: convert(saved_model, precision) for precision in PRECISIONS}
-    whole, mixed = (
-        quantize_int8(contents["float32"], inputs[::2], inputs[1::2], agreement=LEAST_AGREEMENT, float_operators=floats)
-        for floats in (False, True)
-    )
+    options = {"calibration": inputs[::2], "held_out": inputs[1::2], "agreement": LEAST_AGREEMENT}
+    try:
+        whole, mixed = (
+            quantize_int8(contents["float32"], **options, float_operators=floats) for floats in (False, True)
+        )
+    except NotRunError as error:
+        return contents, error
     return {**contents, "int8, integers only": whole.content, "int8": mixed.content}, mixed
 
 
@@ -65,7 +69,9 @@ def main(arguments=None):
         table = rows(contents, inputs, labels)
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
-            for name in (*PRECISIONS, *(["int8"] if eight_bits.agreement >= LEAST_AGREEMENT else [])):
+            # Those that do not run have none.
+            agrees = getattr(eight_bits, "agreement", 0) >= LEAST_AGREEMENT
+            for name in (*PRECISIONS, *(["int8"] if agrees else [])):
                 (options.output / f"{name}.tflite").write_bytes(contents[name])
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{parser.prog}: {error}")

@@ -172,11 +172,12 @@ def verify(export, inputs, expected, options):
             f"An export returns finite outputs of the shape that Keras returns, {expected.shape}. Received: {export} "
             f"with shape {received.shape}, {np.sum(~np.isfinite(received)):,} not finite. Export the model again."
         )
-    result = compare(expected, received)
+    result, remedy = compare(expected, received), "Export the model again."
     share, largest = result["same_answer"], result["largest_relative_difference"]
     if run["fewer_bits"]:
         rule, passed = "agreement", share >= options.agreement
         reason = f"a share of same answers of {share:.3g}, below --agreement={options.agreement}"
+        remedy = "Export it with more bits, such as --precision=float16."
     else:
         rule, passed = "difference", largest <= options.tolerance
         reason = f"a largest relative difference of {largest:.3g}, above --tolerance={options.tolerance}"
@@ -185,7 +186,7 @@ def verify(export, inputs, expected, options):
     if received[0].size > 1000:  # Too many to read.
         first = {"shape": list(received[0].shape), "type": str(received.dtype)}
     line = json.dumps({"export": export, **result, "first_outputs": first})
-    wrong = f"An export answers as the Keras model does. Received: {export} with {reason}. Export the model again."
+    wrong = f"An export answers as the Keras model does. Received: {export} with {reason}. {remedy}"
     return line, None if passed else wrong
 
 

@@ -210,6 +210,10 @@ def _onnx(saved_model, function):
                 opset=_OPSET,
                 custom_op_handlers={"RFFT": (_as_dft, []), **dict.fromkeys(_OF_SPECTRUM, (_of_dft, []))},
             )
+            # Constants that a layer holds, as Normalization does, become values, but tf2onnx 1.17 lists them as inputs.
+            own = {spec.name for spec in function.input_signature}
+            for entry in [entry for entry in model.graph.input if entry.name not in own]:
+                model.graph.input.remove(entry)
             # It leaves operators that it does not know as they are.
             onnx.checker.check_model(model)
             return model.SerializeToString()

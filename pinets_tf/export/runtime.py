@@ -13,6 +13,10 @@ CLOSE = 0.1
 _BATCH = 16
 
 
+class NotRunError(ValueError):
+    """A TFLite model that is loaded, and then fails on inputs."""
+
+
 def interpreter(content, **options):
     """Returns an interpreter of the content of a .tflite file.
 
@@ -43,7 +47,11 @@ def interpreter(content, **options):
 
 
 def answers(content, inputs):
-    """Returns what a TFLite model of one input and one output answers to inputs (n, ...)."""
+    """Returns what a TFLite model of one input and one output answers to inputs (n, ...).
+
+    Raises:
+        NotRunError: if the runtime fails on them.
+    """
     loaded, parts = interpreter(content), []
     result = loaded.get_output_details()[0]["index"]
     for first in range(0, len(inputs), _BATCH):
@@ -57,6 +65,8 @@ def all_tensors(content, batch):
     loaded = interpreter(content, experimental_preserve_all_tensors=True)
     _invoke(loaded, batch)
     for tensor in loaded.get_tensor_details():
+        if not tensor["name"]:  # The runtime's own memory, as transposed convolutions need it.
+            continue
         if tensor["dtype"] == np.float32 and tensor["shape"].size and tensor["shape"][0] == len(batch):
             with contextlib.suppress(ValueError):  # Of a tensor that the runtime has joined with another.
                 yield tensor["name"], loaded.get_tensor(tensor["index"])
@@ -121,8 +131,15 @@ def litert_quantizer():
 
 def _invoke(loaded, batch):
     entry = loaded.get_input_details()[0]
-    if tuple(entry["shape"]) != batch.shape:
-        loaded.resize_tensor_input(entry["index"], batch.shape)
-    loaded.allocate_tensors()  # Does nothing where the shapes are those of the last call.
-    loaded.set_tensor(entry["index"], batch)
-    loaded.invoke()
+    try:
+        if tuple(entry["shape"]) != batch.shape:
+            loaded.resize_tensor_input(entry["index"], batch.shape)
+        loaded.allocate_tensors()  # Does nothing where the shapes are those of the last call.
+        loaded.set_tensor(entry["index"], batch)
+        loaded.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise NotRunError(
+            "A TFLite model runs on inputs of its shape and type. "
+            f"Received: {batch.dtype} of shape {batch.shape}, on which LiteRT failed ({error}). Pass inputs as the "
+            "model takes them; if they are, it has no such operator in this precision, so choose another one."
+        ) from error

@@ -92,6 +92,14 @@ def test_spectra_and_names(tmp_path):
             assert list(RUN[runtime](file, request)) == [name]
 
 
+def test_constants_that_a_layer_holds_are_no_inputs(tmp_path):
+    layers = [keras.layers.Normalization(mean=[0.5], variance=[4.0]), keras.layers.Conv2D(2, 3)]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *layers])
+    version, request = served(model, tmp_path), export.signatures(model)["lite"].example(3)
+    for runtime, file in (("onnx", tmp_path / "m.onnx"), ("openvino", tmp_path / "m.xml")):
+        assert export.write_checked(runtime, version, file, [request]) < 1e-5
+
+
 class Inverse(keras.layers.Layer):
     def call(self, x):
         return tf.linalg.inv(x)

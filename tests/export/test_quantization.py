@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pinets_tf.export import equalize, quantization
 from pinets_tf.export.quantization import quantize_int8
-from pinets_tf.export.runtime import all_tensors, answers
+from pinets_tf.export.runtime import NotRunError, all_tensors, answers
 from pinets_tf.layers import CCP
 
 
@@ -98,6 +98,22 @@ def test_maps_of_pixels(tmp_path):
     expected, received = (answers(content, inputs[30:]) for content in (model, got.content))
     assert got.agreement == 1 and got.operators == 3
     assert np.linalg.norm(expected - received) < 0.05 * np.linalg.norm(expected)
+
+
+def test_transposed_convolutions(tmp_path):
+    # The runtime keeps tensors without names for them, of other shapes for each.
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2DTranspose(filters, 3, strides=2, padding="same") for filters in (4, 6, 3)]
+    model = converted(keras.Sequential([keras.Input((4, 4, 2)), *layers]), tmp_path)
+    inputs = np.random.default_rng(0).normal(size=(40, 4, 4, 2)).astype("float32")
+    assert all(name for name, _ in all_tensors(model, inputs[:16]))
+    assert quantize_int8(model, inputs[::2], inputs[1::2], agreement=0.9).agreement >= 0.9
+
+
+def test_inputs_on_which_a_model_fails(polynomial):
+    words = r"of its shape and type. Received: float32 of shape \(3, 17\), on which LiteRT failed \(.* Pass inputs"
+    with pytest.raises(NotRunError, match=words):
+        answers(polynomial[0], np.zeros((3, 17), "float32"))
 
 
 @pytest.mark.parametrize(

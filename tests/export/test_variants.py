@@ -1,14 +1,16 @@
 """TFLite in all precisions, by the scripts."""
 
+import runpy
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pinets_tf.export import convert, export_saved_model
-from pinets_tf.export.runtime import agreement, answers, interpreter
+from pinets_tf.export.runtime import NotRunError, agreement, answers, interpreter
 from pinets_tf.layers import CCP
-from tests.commands import run
+from tests.commands import ROOT, run
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,19 @@ def test_table_of_variants(heavy_tails, tmp_path):
     np.save(tmp_path / "labels.npy", labels[1:])
     done = run(*options, check=False)
     assert done.returncode == 1 and "Received: shape (1199,) for 1200 inputs" in done.stderr
+
+
+def test_a_table_without_eight_bits_that_do_not_run(heavy_tails, tmp_path, monkeypatch, capsys):
+    version, file = heavy_tails
+    main = runpy.run_path(str(ROOT / "export" / "variants.py"))["main"]
+
+    def fails(*_, **__):
+        raise NotRunError("It does not run.")
+
+    monkeypatch.setitem(main.__globals__, "quantize_int8", fails)
+    main([str(version), "--inputs", str(file), "--output", str(tmp_path / "tflite")])
+    lines = capsys.readouterr().out.splitlines()
+    names = ["variant", "float32", "float16", "dynamic_int8", "int8: It does not run."]
+    assert [line.split("  ")[0] for line in lines] == names
+    written = {path.name for path in (tmp_path / "tflite").iterdir()}
+    assert written == {"float32.tflite", "float16.tflite", "dynamic_int8.tflite"}

@@ -55,7 +55,7 @@ def test_exports_of_another_model_fail(folder):
         exports,
         (
             "which did not run (ValueError: ",
-            ", below --agreement=0.99. Export",
+            ", below --agreement=0.99. Export it with more bits, such as --precision=float16.",
             ", above --tolerance=0.001. Export",
             "which did not run (",
         ),
