@@ -4,11 +4,11 @@
 
 An export is a SavedModel folder, a .tflite, an .onnx, or the .xml of OpenVINO, which is run in float32; all run on the
 processor. Prints a line of JSON for each: the largest absolute and relative difference to Keras, the share of inputs
-with the same answer (of a classifier the same greatest output, else an error below a tenth of the norm), the median
-time of a call with one input, by which rule it was judged, whether it passed, and the outputs for the first input.
-An export in float32 passes with a relative difference up to --tolerance. One with weights of fewer bits cannot meet
-that, and passes with a share of same answers from --agreement on. Exit status 1 if one fails. A model of half precision
-is compared as it is exported, in float32.
+with the same answer (of a classifier the same greatest output, else an error below a tenth of the deviation from the
+mean output), the median time of a call with one input, by which rule it was judged, whether it passed, and the outputs
+for the first input. An export in float32 passes with a relative difference up to --tolerance. One with weights of fewer
+bits cannot meet that, and passes with a share of same answers from --agreement on. Exit status 1 if one fails. A model
+of half precision is compared as it is exported, in float32.
 """
 
 import argparse

@@ -11,7 +11,14 @@ import numpy as np
 
 from pinets_tf.export.equalization import equalize
 from pinets_tf.export.runtime import agreement as share_of_agreement
-from pinets_tf.export.runtime import all_tensors, answers, interpreter, is_classifier, litert_quantizer
+from pinets_tf.export.runtime import (
+    all_tensors,
+    answers,
+    interpreter,
+    is_classifier,
+    litert_quantizer,
+    relative_to_mean,
+)
 
 # Ranges are cut at these percentiles of what the calibration inputs give; 100 is from the least to the greatest.
 PERCENTILES = (100.0, 99.99, 99.9)
@@ -33,6 +40,7 @@ class QuantizedModel:
         equalized: whether channels were rescaled.
         float_operators: the products and sums that stay in float, by the names of their outputs.
         dynamic_maps: the linear maps whose input gets a range of its own in each call, by the names of their outputs.
+        before_logarithms: how many operators stay in float since a logarithm follows.
         operators: how many operators the model has.
     """
 
@@ -42,12 +50,15 @@ class QuantizedModel:
     equalized: bool
     float_operators: tuple[str, ...]
     dynamic_maps: tuple[str, ...]
+    before_logarithms: int
     operators: int
 
     def __str__(self):
         floats = len(self.float_operators)
+        eight_bits = self.operators - floats - self.before_logarithms
         parts = [
-            f"{self.operators - floats} of {self.operators} operators in eight bits",
+            f"{eight_bits} of {self.operators} operators in eight bits",
+            *([f"{self.before_logarithms} before a logarithm in float"] if self.before_logarithms else []),
             *([f"{floats} products and sums in float"] if floats else []),
             *([f"{len(self.dynamic_maps)} maps with ranges of each call"] if self.dynamic_maps else []),
             f"ranges cut at the percentile {self.percentile:g}",
@@ -69,7 +80,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
 
     stay in float, from none on, with smaller and smaller `loss`, until the answers agree. Linear maps, which hold the
     weights and nearly all multiplications, are always in eight bits; those whose inputs lose more than that take the
-    range of each input as it comes, and so does the last one, since scores in 256 steps have ties. For each loss the
+    range of each input as it comes, and so does the last one, since scores in 256 steps have ties. What comes before a
+    logarithm, as in a log-mel spectrogram, stays in float: 256 steps do not span powers of ten. For each loss the
     percentile, and whether channels are rescaled, are those whose outputs for the calibration inputs are closest to the
     float model's.
 
@@ -83,8 +95,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
             is taken before others are tried if its share is above `agreement` by what chance may do in so many inputs,
             the lower end of Wilson's interval of one deviation. Fewer inputs mean more products in float.
         agreement: the least share of held-out inputs on which a model is to agree.
-        float_operators: whether products and sums may stay in float, and maps take ranges as they come; hardware
-            without float arithmetic needs `False`.
+        float_operators: whether operators may stay in float, and maps take ranges as they come; hardware without float
+            arithmetic needs `False`.
 
     Returns:
         A `QuantizedModel`: the first that surely agrees; otherwise, of those that agree, the one whose outputs for the
@@ -132,13 +144,14 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
             heavy = {name for name, tensor in found.items() if tensor.loss > loss}
             kept = tuple(name for name in one.products_and_sums if name in heavy)
             dynamic = tuple(name for name, source in one.maps.items() if source in heavy or name == one.last)
+            before = one.before_logarithms
             if not float_operators:
-                dynamic = ()
+                dynamic = before = ()
             if (one, kept, dynamic) in tried:
                 continue
             tried.add((one, kept, dynamic))
             for percentile in PERCENTILES:
-                content = one.quantized(found, percentile, kept, dynamic)
+                content = one.quantized(found, percentile, kept, dynamic, before)
                 distance = _distance(on_calibration, answers(content, calibration))
                 candidates.append((distance, content, percentile, one is not original, kept, dynamic))
         if not candidates:
@@ -146,7 +159,9 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
         _, content, percentile, equalized, kept, dynamic = min(candidates, key=lambda candidate: candidate[0])
         received = answers(content, held_out)
         share = share_of_agreement(on_held_out, received)
-        quantized = QuantizedModel(content, share, percentile, equalized, kept, dynamic, original.operators)
+        quantized = QuantizedModel(
+            content, share, percentile, equalized, kept, dynamic, len(before), original.operators
+        )
         if _surely(share, len(held_out)) >= agreement:
             return quantized
         # Of those that agree the outputs tell the better one with less chance than the answers.
@@ -194,10 +209,13 @@ class _FloatModel:
         self.may_be_dynamic = (operation.CONV_2D, operation.DEPTHWISE_CONV_2D, operation.FULLY_CONNECTED)
         self.operators = len(main.operators)
         self.last = main.tensors[main.outputs[0]].name.decode()
+        self.before_logarithms = _before_logarithms(graph, main)
         self.products_and_sums, self.maps = [], {}
         for operator in main.operators:
             kind = flatbuffers.TFL_OP_CODE_TO_NAME.get(graph.operatorCodes[operator.opcodeIndex].builtinCode)
             result, source = (main.tensors[part[0]].name.decode() for part in (operator.outputs, operator.inputs))
+            if result in self.before_logarithms:
+                continue
             if kind in self.may_be_float:
                 self.products_and_sums.append(result)
             elif kind in self.may_be_dynamic:
@@ -255,7 +273,7 @@ class _FloatModel:
             ranges[name] = _Range({100.0: (least[name], greatest[name]), **cuts}, lost / deviation if deviation else 0)
         return ranges
 
-    def quantized(self, ranges, percentile, kept, dynamic):
+    def quantized(self, ranges, percentile, kept, dynamic, before):
         """Returns the quantised model; inputs and outputs stay float32."""
         with _quiet():
             quantizer = self.quantizer.Quantizer(self.content, self.recipe.static_wi8_ai8())
@@ -268,6 +286,8 @@ class _FloatModel:
             for name in kept:
                 for product_or_sum in self.may_be_float:
                     quantizer.update_quantization_recipe(_exactly(name), product_or_sum, algorithm_key=none)
+            for name in before:
+                quantizer.update_quantization_recipe(_exactly(name), operation.ALL_SUPPORTED, algorithm_key=none)
             # One input, for the form of the result; its ranges are replaced.
             zeros = np.zeros((1, *(max(size, 1) for size in self.shape)), "float32")
             statistics = quantizer.calibrate({self.signature: [{self.input: zeros}]})
@@ -277,6 +297,48 @@ class _FloatModel:
                     cut = {"min": np.full_like(value["min"], low), "max": np.full_like(value["max"], high)}
                     statistics[name] = {**value, **cut}
             return bytes(quantizer.quantize(statistics).quantized_model)
+
+
+def quantize_dynamic(model):
+    """Returns a float TFLite model with the weights of linear maps in eight bits, but those before a logarithm.
+
+    Their inputs are rounded with a range of each call, which leaves nothing of the quiet parts of a spectrum.
+
+    Args:
+        model: a float32 TFLite model, as bytes.
+
+    Raises:
+        ImportError: if litert-quantizer is missing.
+    """
+    quantizer, types, recipe, flatbuffers = litert_quantizer()
+    graph = flatbuffers.read_model(bytes(model))
+    with _quiet():
+        dynamic = quantizer.Quantizer(bytes(model), recipe.dynamic_wi8_afp32())
+        for part in graph.subgraphs:
+            for name in _before_logarithms(graph, part):
+                dynamic.update_quantization_recipe(
+                    _exactly(name),
+                    types.TFLOperationName.ALL_SUPPORTED,
+                    algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+                )
+        return bytes(dynamic.quantize().quantized_model)
+
+
+def _before_logarithms(graph, part):
+    """Returns the names of the outputs of all operators on which a logarithm depends, with that of the logarithm."""
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    made = {tensor: operator for operator in part.operators for tensor in operator.outputs}
+    code = BuiltinOperator.LOG
+    waiting = [operator for operator in part.operators if graph.operatorCodes[operator.opcodeIndex].builtinCode == code]
+    found = {}
+    while waiting:
+        operator = waiting.pop()
+        name = part.tensors[operator.outputs[0]].name.decode()
+        if name not in found:
+            found[name] = operator
+            waiting += [made[tensor] for tensor in operator.inputs if tensor in made]
+    return tuple(found)
 
 
 def _exactly(name):
@@ -293,8 +355,8 @@ def _surely(share, count):
 def _distance(expected, received):
     """Returns how far outputs are from those of the float model, with inputs of huge outputs counting as others do."""
     if not is_classifier(expected):
-        axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
-        return float(np.mean(np.sqrt(np.sum((received - expected) ** 2, axes) / np.sum(expected**2, axes))))
+        error, scale = relative_to_mean(expected, received)
+        return float(np.mean(error / np.maximum(scale, np.finfo("float32").tiny)))
     wanted, got = _log_softmax(expected), _log_softmax(received)
     # The divergence of Kullback and Leibler, which may be below zero by rounding.
     return float(np.mean(np.sqrt(np.maximum(np.sum(np.exp(wanted) * (wanted - got), -1), 0))))

@@ -81,12 +81,20 @@ def agreement(expected, received):
     """Returns the share of inputs on which two outputs agree.
 
     A classifier, whose outputs are (batch, classes) with two classes or more, agrees if the greatest output is the same
-    one; another model if the outputs differ by less than a tenth of their norm.
+    one. Another model agrees if the outputs differ by less than a tenth of what the expected one differs from the mean
+    of all expected ones, since shapes and faces have most of their norm in common; a single output from zero.
     """
     if is_classifier(expected):
         return float(np.mean(expected.argmax(-1) == received.argmax(-1)))
+    error, scale = relative_to_mean(expected, received)
+    return float(np.mean(error <= CLOSE * scale))
+
+
+def relative_to_mean(expected, received):
+    """Returns the norm of each error, and that of what it is compared with, the deviation from the mean output."""
     axes, expected = tuple(range(1, expected.ndim)), expected.astype("float64")
-    return float(np.mean(np.sum((received - expected) ** 2, axes) <= CLOSE**2 * np.sum(expected**2, axes)))
+    centre = expected.mean(0) if len(expected) > 1 else 0
+    return (np.sqrt(np.sum(values**2, axes)) for values in (received - expected, expected - centre))
 
 
 def milliseconds(contents, sample, threads, *, rounds=15, calls=20):

@@ -163,6 +163,16 @@ def signature_names(folder):
     return sorted(name for name in _meta_graph(folder).signature_def if not name.startswith("__"))
 
 
+def operations(folder):
+    """Returns the names of all operations in a SavedModel.
+
+    Raises:
+        ValueError: if there is none in that folder.
+    """
+    graph = _meta_graph(folder).graph_def
+    return {node.op for part in (graph.node, *(each.node_def for each in graph.library.function)) for node in part}
+
+
 def in_float32(model):
     """Returns a model of the same weights that computes in float32 where `model` computes in half precision.
 

@@ -5,7 +5,8 @@ import io
 
 import tensorflow as tf
 
-from pinets_tf.export.saved_model import signature_names
+from pinets_tf.export.quantization import quantize_dynamic
+from pinets_tf.export.saved_model import operations, signature_names
 from pinets_tf.layers.checks import one_of
 
 PRECISIONS = ("float32", "float16", "dynamic_int8")
@@ -17,7 +18,8 @@ def convert(saved_model, precision="float32", signatures=None):
     The batch stays dynamic, and signatures share their weights. `"float16"` halves the weights, which are made float32
     again as the model is loaded. `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and
     rounds the inputs of linear maps to eight bits, with a range of its own for each batch; products, sums and outputs
-    are float32. For eight bits throughout see `quantize_int8`.
+    are float32, and so is what comes before a logarithm, as in a log-mel spectrogram (`quantize_dynamic`). For eight
+    bits throughout see `quantize_int8`.
 
     Args:
         saved_model: the folder of a version of a SavedModel.
@@ -29,6 +31,7 @@ def convert(saved_model, precision="float32", signatures=None):
         Bytes.
 
     Raises:
+        ImportError: if the model has logarithms and is to have eight bits, and litert-quantizer is missing.
         ValueError: if the model needs other operators, which the message names, if `precision` is another, or the model
             has no such signature.
     """
@@ -43,6 +46,8 @@ def convert(saved_model, precision="float32", signatures=None):
             )
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=keys)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision == "dynamic_int8" and "Log" in operations(saved_model):
+        return quantize_dynamic(convert(saved_model, signatures=keys))
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

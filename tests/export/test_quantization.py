@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pinets_tf.export import equalize, quantization
+from pinets_tf.export import convert, equalize, export_saved_model, quantization
 from pinets_tf.export.quantization import quantize_int8
-from pinets_tf.export.runtime import NotRunError, all_tensors, answers
+from pinets_tf.export.runtime import NotRunError, agreement, all_tensors, answers
 from pinets_tf.layers import CCP
 
 
@@ -42,6 +42,30 @@ def test_products_with_heavy_tails_keep_their_answers(polynomial, monkeypatch):
     assert whole.float_operators == () and whole.agreement < 0.95
     monkeypatch.setattr(quantization, "PERCENTILES", (100.0,))
     assert quantize_int8(model, inputs[:600], inputs[600:], float_operators=False).agreement < 0.9
+
+
+def test_what_comes_before_a_logarithm_stays_in_float(tmp_path):
+    keras.utils.set_random_seed(0)
+    samples = keras.Input((32,))
+    energies = keras.layers.Dense(64, use_bias=False, kernel_initializer="uniform")(keras.ops.square(samples))
+    x = keras.ops.log(keras.ops.square(energies) + 1e-9)
+    model = keras.Model(samples, keras.layers.Dense(5)(keras.layers.Dense(64)(x)))
+    version = export_saved_model(model, tmp_path, "spectrum")
+    # Quiet and loud parts, six powers of ten apart.
+    inputs = np.random.default_rng(0).normal(size=(400, 32)) * 10 ** np.linspace(-3, 3, 32)
+    inputs = inputs.astype("float32")
+    exact, dynamic = convert(version), convert(version, "dynamic_int8")
+    assert len(dynamic) < 0.9 * len(exact)
+    assert agreement(answers(exact, inputs), answers(dynamic, inputs)) > 0.98
+    got = quantize_int8(exact, inputs[::2], inputs[1::2], agreement=0.98)
+    assert got.before_logarithms >= 4 and got.agreement >= 0.98
+    assert f"{got.before_logarithms} before a logarithm in float" in str(got)
+
+
+def test_shapes_agree_by_their_deviation_from_the_mean():
+    shapes = 100 + np.random.default_rng(0).normal(size=(6, 5, 3))
+    assert agreement(shapes, np.broadcast_to(shapes.mean(0), shapes.shape)) == 0
+    assert agreement(shapes, shapes + 0.05) == agreement(shapes[:1], shapes[:1] + 0.05) == 1
 
 
 def test_the_loss_of_eight_bits(polynomial):
