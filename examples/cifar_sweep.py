@@ -105,8 +105,12 @@ def train(folder, blocks, network, seed, settings):
                 # Not the log of TensorFlow, which tells of errors that are none, such as that there is no GPU.
                 lines += [line.strip()] if line.strip() and not re.match(r"[IWE]\d{4} ", line) else []
         except BaseException:
-            child.kill()
-            child.wait()
+            child.terminate()  # It saves its state between two steps.
+            try:
+                child.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
             raise
     if child.returncode < 0:
         return f"killed by {signal.Signals(-child.returncode).name}"

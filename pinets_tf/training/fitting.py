@@ -135,8 +135,9 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
     started = time.perf_counter()
     callbacks = [
         Progress(epochs, steps, lessons.batch_size, lessons.unit, first_step),
-        checkpoints,
+        # Before the checkpoints, so that an interruption does not save what is not finite.
         keras.callbacks.TerminateOnNaN(raise_error=True),
+        checkpoints,
         keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
     ]
 

@@ -10,8 +10,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Notes that a training is to end, by SIGTERM or Ctrl-C, while it is the context.
 
-    The training looks at `received` between two steps, saves its state, and calls `leave`. A second signal ends the
-    program at once, as every signal does outside of the main thread's trainings.
+    The training looks at `received` between two steps, saves its state, and calls `leave`. A second signal of the same
+    kind ends the program at once, as it does outside of the context. Signals reach the main thread alone; in others
+    this does nothing.
     """
 
     def __init__(self):
@@ -29,8 +30,7 @@ class Interruption:
 
     def _note(self, number, frame):
         self.received = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        signal.signal(number, self._before[number])
 
     def leave(self, saved):
         """Ends the program with status 128 + the number of the signal: 143 after SIGTERM, 130 after Ctrl-C.

@@ -109,4 +109,6 @@ def test_a_second_signal_ends_at_once():
     with pytest.raises(KeyboardInterrupt), training.Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.received == signal.SIGINT
+        # Of another kind, as from a program that was interrupted with this one.
+        os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
