@@ -10,13 +10,14 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # On a terminal pip shows what it downloads.
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-long lint clean
 
 help:
-	@echo "make demo   set up, train on real data, export, verify, show the result"
-	@echo "make test   set up, run the whole suite"
-	@echo "make lint   set up, run ruff and mypy alone"
-	@echo "make clean  remove what the demo wrote; the environment stays"
+	@echo "make demo        set up, train on real data, export, verify, show the result"
+	@echo "make test        set up, run the whole suite"
+	@echo "make test-long   set up, run the tests that take minutes"
+	@echo "make lint        set up, run ruff and mypy alone"
+	@echo "make clean       remove what the demo wrote; the environment stays"
 
 demo: $(VENV)/.ready-examples-tflite
 	$(BIN)/python examples/demo.py
@@ -27,6 +28,9 @@ test: $(VENV)/.ready-test lint
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 $(ON_EVERY_BACKEND); \
 	else echo "torch is not installed: its backend was not tested"; fi
+
+test-long: $(VENV)/.ready-test
+	$(BIN)/python -m pytest -n 2 -m long tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

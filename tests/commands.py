@@ -32,19 +32,23 @@ def _run_script(command, cwd, environment, streams):
             atexit._run_exitfuncs()
 
 
-def _run_forked(command, cwd, environment):
+def _run_forked(command, cwd, environment, kill_after):
     with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
         streams = {1: output.name, 2: errors.name}
         process = _FORKS.Process(target=_run_script, args=(command, str(cwd), environment, streams))
         process.start()
-        process.join()
+        process.join(kill_after)
+        if process.is_alive():
+            process.kill()
+            process.join()
         return subprocess.CompletedProcess(command, process.exitcode, output.read(), errors.read())
 
 
-def run(*arguments, cwd=ROOT, check=True, forked=True):
+def run(*arguments, cwd=ROOT, check=True, forked=True, kill_after=None):
     """Runs `python ARGUMENTS` in `cwd`, with scripts named relative to the project, and returns what happened.
 
-    With `forked=False` the process is a new one, for scripts that do without TensorFlow.
+    With `forked=False` the process is a new one, for scripts that do without TensorFlow. One that runs longer than
+    `kill_after` seconds is killed.
     """
     command = [str(ROOT / str(arguments[0])), *map(str, arguments[1:])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
@@ -52,7 +56,7 @@ def run(*arguments, cwd=ROOT, check=True, forked=True):
         command = [sys.executable, *command]
         done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     else:
-        done = _run_forked(command, cwd, environment)
+        done = _run_forked(command, cwd, environment, kill_after)
     if check:
         assert done.returncode == 0, done.stderr
     return done

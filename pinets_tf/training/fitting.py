@@ -18,7 +18,14 @@ from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
 from pinets_tf.training.run_flags import MAY_DIFFER, configuration
-from pinets_tf.training.runtime import describe, exit_on_bad_input, exit_on_divergence, set_up, surroundings
+from pinets_tf.training.runtime import (
+    describe,
+    exit_on_bad_input,
+    exit_on_divergence,
+    exit_on_full_disk,
+    set_up,
+    surroundings,
+)
 from pinets_tf.training.workdir import open_workdir, write_atomically
 
 MODEL, RESULT = "model.keras", "result.json"
@@ -153,7 +160,7 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
             callbacks=callbacks,
         )
 
-    with exit_on_divergence(remedy), warnings.catch_warnings(), interruption:
+    with exit_on_divergence(remedy), exit_on_full_disk(workdir), warnings.catch_warnings(), interruption:
         # Keras 3.15 says so at the end of a validation whose length it does not know.
         warnings.filterwarnings("ignore", "Your input ran out of data")
         if first_step:

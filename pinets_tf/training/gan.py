@@ -18,7 +18,7 @@ from pinets_tf.training.gan_flags import gan_optimizers, gan_recipe
 from pinets_tf.training.gan_step import LOGGED, SAMPLES, STATISTICS, Adversaries
 from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import duration
-from pinets_tf.training.runtime import Divergence
+from pinets_tf.training.runtime import Divergence, exit_on_full_disk
 
 GENERATOR, RAW, DISCRIMINATOR = "generator.keras", "generator_raw.keras", "discriminator.keras"
 
@@ -171,7 +171,7 @@ def fit_gan(
     gallery = Samples(adversaries, workdir, draw, samples, settle)
     loop, clock = _loop(adversaries), _Clock(step)
     writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-    with Interruption() as interruption:
+    with exit_on_full_disk(workdir), Interruption() as interruption:
         while step < recipe.steps:
             ahead = (every - step % every for every in intervals.values())
             count = min(steps_per_loop, recipe.steps - step, *ahead)

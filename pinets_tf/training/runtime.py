@@ -1,6 +1,7 @@
 """Where and how a training runs: strategy, precision and random state, set up in one place."""
 
 import contextlib
+import errno
 import importlib.metadata
 import platform
 import subprocess
@@ -13,6 +14,8 @@ from pinets_tf.layers.checks import one_of
 
 STRATEGIES = ("auto", "none", "mirrored")
 SURROUNDINGS = ("versions", "devices", "replicas", "git_commit")
+# What tells of a disk, and not of a file.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 
 
@@ -119,4 +122,18 @@ def exit_on_divergence(remedy):
         raise Divergence(
             f"error: A training ends when its loss is not finite. Received: {error} "
             f"The last whole epoch is kept. {remedy}"
+        ) from error
+
+
+@contextlib.contextmanager
+def exit_on_full_disk(workdir):
+    """Ends the program with a message where a disk is full, or fails, while a run writes into `workdir`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_DISKS:
+            raise
+        raise SystemExit(
+            f"error: A run writes its state into its workdir. Received: {workdir}, where that failed ({error}). "
+            "The state before is kept. Make room; the same command goes on from there."
         ) from error

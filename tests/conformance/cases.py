@@ -248,14 +248,20 @@ CASES = {
 # The first variant of each layer, where a guarantee holds for all of them alike and costs much.
 FIRST = {case.cls: (name, case) for name, case in reversed(CASES.items())}
 one_of_each_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FIRST.values()])
-OTHERS = [pytest.param(case, id=name) for name, case in CASES.items() if FIRST[case.cls][0] != name]
-other_variants = pytest.mark.parametrize("case", OTHERS)
+# What has statistics, scalars or losses of its own, which replicas have to agree on.
+_SHARED = ("batch", "gate", "learned", "regularised")
+SHARING = [pytest.param(case, id=name) for name, case in CASES.items() if any(word in name for word in _SHARED)]
+sharing_variants = pytest.mark.parametrize("case", SHARING)
 # On other backends, where compiling takes most of the time, the first variants stand for the others.
-ALL = {
-    name: case for name, case in CASES.items() if keras.backend.backend() == "tensorflow" or FIRST[case.cls][0] == name
-}
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+ALL = {name: case for name, case in CASES.items() if ON_TENSORFLOW or FIRST[case.cls][0] == name}
 every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in ALL.items()])
-tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a guarantee of TensorFlow")
+tensorflow_only = pytest.mark.skipif(not ON_TENSORFLOW, reason="a guarantee of TensorFlow")
+
+
+def first_elsewhere(values):
+    """Returns the values of a parameter, on other backends than TensorFlow the first alone."""
+    return values if ON_TENSORFLOW else values[:1]
 
 
 def numpy(x):

@@ -96,6 +96,7 @@ def test_a_network_that_diverges_does_not_stop_the_others(trained, tmp_path):
     assert done.stdout[done.stdout.index("Table 5") :].splitlines()[2].split()[0] == "pca"
 
 
+@pytest.mark.long
 def test_every_network_of_the_table(trained, tmp_path):
     _, options, _ = trained
     options = [option for option in options if "--workdir" not in option and "--epochs" not in option]

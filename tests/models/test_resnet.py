@@ -6,12 +6,10 @@ import pytest
 
 from pinets_tf.analysis import NotPolynomial, degree
 from pinets_tf.models import resnet
-
-# Numbers of parameters are those of every backend.
-once = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counted on TensorFlow")
+from tests.conformance.cases import tensorflow_only
 
 
-@once
+@tensorflow_only  # Numbers of parameters are those of every backend.
 def test_parameters_of_the_baseline():
     network = resnet((32, 32, 3), 10, order=1, activation="relu")
     assert sum(int(np.prod(weight.shape)) for weight in network.trainable_weights) == 11_173_962
@@ -27,7 +25,7 @@ SMALLER = {**RELU, "stage_blocks": (2, 2, 1, 1)}
 
 
 # In millions, as the source prints them: the paper, its journal version, its release, or the standard network.
-@once
+@tensorflow_only
 @pytest.mark.parametrize(
     "shape, classes, options, millions",
     [
@@ -45,7 +43,7 @@ def test_parameters_are_those_of_the_source(shape, classes, options, millions):
     assert f"{parameters / 1e6:.{len(millions.split('.')[1])}f}" == millions
 
 
-@once
+@tensorflow_only
 def test_size_of_the_polynomial_resnet50():
     plain, polynomial = (
         resnet((224, 224, 3), 1000, **RESNET_50, **options).count_params()
@@ -55,7 +53,7 @@ def test_size_of_the_polynomial_resnet50():
     assert polynomial / plain == pytest.approx(68.81 / 50.26, rel=0.001)
 
 
-@once
+@tensorflow_only
 def test_pictures_of_224_pixels_shrink_to_7():
     network = resnet((224, 224, 3), 5, **RESNET_50, width=2, pooled_rank=2.5, normalize="tanh")
     assert network.get_layer("stage_1_block_1").output.shape[1:] == (56, 56, 8)

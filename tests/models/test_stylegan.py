@@ -16,7 +16,7 @@ from pinets_tf.models.stylegan import (
     stylegan_mapping,
     stylegan_synthesis,
 )
-from tests.conformance.cases import numpy, tensorflow_only
+from tests.conformance.cases import first_elsewhere, numpy, tensorflow_only
 from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
 
 
@@ -243,7 +243,7 @@ def test_carried_generator_has_its_average():
         carry_weights(old.get_layer("mapping"), other)
 
 
-@pytest.mark.parametrize(("policy", "polynomial"), [("float32", False), ("mixed_float16", True)])
+@pytest.mark.parametrize(("policy", "polynomial"), first_elsewhere([("float32", False), ("mixed_float16", True)]))
 def test_precision_and_saving(policy, polynomial, tmp_path):
     keras.config.set_dtype_policy(policy)
     z = normal(4, 10)

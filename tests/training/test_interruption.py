@@ -1,6 +1,7 @@
 """A training that is asked to stop saves its state, and goes on as if nothing had been."""
 
 import csv
+import errno
 import os
 import signal
 
@@ -103,6 +104,25 @@ def test_metrics_of_another_step_are_refused(data, tmp_path, stop_at):
         ValueError, match=r"epoch_so_far.npz, which cannot be used \(it is of step 7, .* step 2\)\. Delete"
     ):
         trained(data, tmp_path / "run")
+
+
+def test_a_full_disk_loses_nothing(data, tmp_path, monkeypatch):
+    save = training.ReplicaModel.save_weights
+
+    def no_room(self, file):
+        file.write_bytes(b"a part")
+        if int(self.steps_done) == 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, file, overwrite=True)
+
+    monkeypatch.setattr(training.ReplicaModel, "save_weights", no_room)
+    with pytest.raises(SystemExit, match=r"writes its state.*run, where that failed \(.*No space left.*Make room"):
+        trained(data, tmp_path / "run")
+    monkeypatch.undo()
+    weights, rows = trained(data, tmp_path / "run")
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for value, expected in zip(weights, trained(data, tmp_path / "whole")[0]):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_second_signal_ends_at_once():
