@@ -30,7 +30,7 @@ test: $(VENV)/.ready-test lint
 	else echo "torch is not installed: its backend was not tested"; fi
 
 test-long: $(VENV)/.ready-test
-	$(BIN)/python -m pytest -n 2 -m long tests
+	$(BIN)/python -m pytest -m long tests
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .
