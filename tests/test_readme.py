@@ -43,6 +43,13 @@ def test_make_commands(command):
     assert {"make demo": "examples/demo.py", "make test": "pytest"}[command] in planned.stdout
 
 
+def test_every_fault_has_its_tests():
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
 def test_no_command_is_left_out():
     assert all(command.startswith(("make ", "python ", "pip install '.[all]'")) for command in COMMANDS)
     extras = re.findall(r"^    \"(\w+)\": \[", (ROOT / "setup.py").read_text(encoding="utf-8"), re.M)

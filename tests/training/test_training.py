@@ -245,6 +245,22 @@ def test_curves(tmp_path, monkeypatch):
         training.draw_curves({"run": tmp_path / "history.csv"}, tmp_path / "again.png")
 
 
+def test_skipped_steps_are_counted(data, tmp_path, capsys):
+    training.set_up("none", "mixed_float16")
+    model = trainer()
+    # Gradients beyond the greatest number of float16, whose steps are skipped.
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.dynamic_scale.assign(1e9)
+    checkpoints = training.Checkpoints(tmp_path, steps_per_epoch=4)
+    fit(model, data, epochs=1, callbacks=[training.Progress(1, 4, 16), checkpoints])
+    skipped = int(checkpoints.history[0]["skipped_steps"])
+    assert 1 <= skipped <= 4 and int(model.optimizer.iterations) == 4 - skipped
+    assert float(checkpoints.history[0]["loss_scale"]) == 1e9 / 2**skipped
+    assert f"skipped_steps {skipped}" in capsys.readouterr().out
+    again = training.Checkpoints(tmp_path, steps_per_epoch=4)
+    assert again.restore(trainer()) == 1 and again.first_step == 0
+
+
 def test_set_up():
     assert training.set_up("mirrored").num_replicas_in_sync == 2
     assert training.set_up("auto", "mixed_bfloat16").num_replicas_in_sync == 1
