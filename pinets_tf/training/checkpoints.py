@@ -52,9 +52,11 @@ class Checkpoints(keras.callbacks.Callback):
                 "A run goes on from the checkpoint in its workdir, which must fit its model. "
                 f"Received: {self.file}, which cannot be loaded ({error}). Delete the file to start anew."
             ) from error
-        epochs, self.first_step = divmod(int(model.steps_done), self.steps_per_epoch)
+        # Not int(...), which does not take the variables of a strategy.
+        steps = int(keras.ops.convert_to_numpy(model.steps_done))
+        epochs, self.first_step = divmod(steps, self.steps_per_epoch)
         if self.first_step:
-            self._so_far = self._read_so_far(int(model.steps_done))
+            self._so_far = self._read_so_far(steps)
         if self.history_file.exists():
             with self.history_file.open(newline="") as file:
                 self.history = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]

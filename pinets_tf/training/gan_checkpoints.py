@@ -89,7 +89,8 @@ class GanCheckpoints:
             ) from error
         for *place, variable in numbered:
             variable.assign(arrays[_key(*place)])
-        return int(adversaries.steps_done), arrays[_PENDING]
+        # Not int(...), which does not take the variables of a strategy.
+        return int(ops.convert_to_numpy(adversaries.steps_done)), arrays[_PENDING]
 
 
 class GanHistory:

@@ -43,8 +43,9 @@ class Progress(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         optimizer = self.model.optimizer
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            logs["loss_scale"] = float(optimizer.dynamic_scale)
-            logs["skipped_steps"] = (epoch + 1) * self.steps_per_epoch - int(optimizer.iterations)
+            scale, taken = map(keras.ops.convert_to_numpy, (optimizer.dynamic_scale, optimizer.iterations))
+            logs["loss_scale"] = float(scale)
+            logs["skipped_steps"] = (epoch + 1) * self.steps_per_epoch - int(taken)
         column = f"{self.unit}_per_second"
         logs[column] = self._timed_steps * self.batch_size / (self._steps_ended - self._steps_started)
         left = (time.perf_counter() - self._epoch_started) * (self.epochs - epoch - 1)

@@ -408,6 +408,19 @@ def test_checkpoint_that_does_not_load(tmp_path):
     assert checkpoints.restore(one)[1].shape == (3,)
 
 
+def test_checkpoints_of_replicas(tmp_path):
+    with training.set_up("mirrored").scope():
+        one, other = adversaries({"batch": True}), adversaries({"batch": True})
+        one.steps_done.assign(2)
+        for variable in one.generator.trainable_variables:
+            variable.assign(variable + 1)
+        checkpoints = GanCheckpoints(tmp_path)
+        checkpoints.save(one, 2, np.arange(3.0))
+        step, pending = checkpoints.restore(other)
+    assert step == 2 and pending.tolist() == [0, 1, 2]
+    assert_same(everything(other), everything(one))
+
+
 def test_divergence(tmp_path):
     one = adversaries(steps=3)
     good = lessons(one)

@@ -132,3 +132,18 @@ def test_a_second_signal_ends_at_once():
         # Of another kind, as from a program that was interrupted with this one.
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupted_with_replicas(data, tmp_path, stop_at):
+    with training.set_up("mirrored").scope():
+        weights, rows = trained(data, tmp_path / "whole")
+        stop_at(5)
+        with pytest.raises(SystemExit):
+            trained(data, tmp_path / "run")
+        stop_at(99)
+        again, found = trained(data, tmp_path / "run")
+    # All but the moving statistics, which are those of one replica in a saved state.
+    for row, expected in zip(found, rows, strict=True):
+        for name in ("epoch", "loss", "accuracy"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4)
+    assert [value.shape for value in again] == [value.shape for value in weights]

@@ -91,7 +91,9 @@ def test_replicas_log_the_loss_of_the_whole_batch(data, xla):
 def test_mixed_precision_trains_on_replicas(data, precision, xla):
     with training.set_up("mirrored", precision).scope():
         model = trainer(xla)
-    assert np.isfinite(fit(model, data, epochs=1)["loss"]).all()
+    history = fit(model, data, epochs=1, callbacks=[training.Progress(1, 4, 16)])
+    assert np.isfinite(history["loss"]).all()
+    assert ("loss_scale" in history) == ("skipped_steps" in history) == (precision == "mixed_float16")
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (precision == "mixed_float16")
     keras.config.set_dtype_policy("float32")
 
