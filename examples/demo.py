@@ -156,7 +156,7 @@ def main(argv):
         print(f"  {check['export']}: {found}")
         print(f"    first test image, labelled {data.class_names[data.y_test[0]]}: the answer is {answer}")
     print(f"\nPictures: {folder / 'predictions.png'}, {folder / 'curves.png'}")
-    print("Next: python examples/cifar_linear.py --help, or serve the SavedModel with TensorFlow Serving.")
+    print("Next: python examples/cifar_linear.py --help, or an answer over REST and gRPC: export/serving/README.md")
 
 
 if __name__ == "__main__":
