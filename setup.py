@@ -28,6 +28,7 @@ EXTRAS["test"] = [
     *EXTRAS["openvino"],
     *EXTRAS["serving"],
     *EXTRAS["tflite"],
+    "hypothesis>=6.100",
     "jax>=0.5",
     "librosa>=0.10",
     "mypy>=1.13",

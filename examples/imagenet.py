@@ -98,7 +98,9 @@ def load():
     """Finds the photographs of the flags, and says what they are."""
     folder = FLAGS.dataset
     if folder == SAMPLE:
-        folder = Path(FLAGS.workdir) / "sample"
+        # Each worker has its own, since they may have no disk in common.
+        host = training.hosts()[0]
+        folder = Path(FLAGS.workdir) / f"sample{f'-{host}' if host else ''}"
         drawn_shapes.write_sample(folder)
     photographs = imagenet.load(folder, FLAGS.data_dir)
     sizes = f"{photographs.train_size:,} training and {photographs.validation_size:,} validation images"
@@ -109,14 +111,20 @@ def load():
 def lessons(photographs):
     """Says what the networks learn from and are tested on."""
     options = {"size": FLAGS.size, "area": (FLAGS.crop_area, 1.0), "epochs": FLAGS.epochs, "seed": FLAGS.seed}
-    validation = imagenet.validation_batches(photographs, FLAGS.batch_size, size=FLAGS.size, resize=FLAGS.resize)
+    share = training.host_share()
+    test = imagenet.validation_batches(photographs, FLAGS.batch_size, size=FLAGS.size, resize=FLAGS.resize)
     return training.Lessons(
-        lambda epoch: imagenet.training_batches(photographs, FLAGS.batch_size, first_epoch=epoch, **options),
+        lambda epoch: imagenet.training_batches(
+            photographs, FLAGS.batch_size, first_epoch=epoch, share=share, **options
+        ),
         lambda: imagenet.steps_per_epoch(photographs, FLAGS.batch_size),
         FLAGS.batch_size,
-        validation=validation,
-        test=validation,
+        validation=imagenet.validation_batches(
+            photographs, FLAGS.batch_size, size=FLAGS.size, resize=FLAGS.resize, share=share
+        ),
+        test=test,
         class_names=photographs.class_names,
+        divided=True,
     )
 
 
@@ -159,6 +167,7 @@ def main(argv):
             )
         if FLAGS.predict:
             return
+        training.set_up(FLAGS.strategy, worker_timeout=FLAGS.worker_timeout)
         photographs = load()
     if FLAGS.dataset == SAMPLE:
         training.reduce_for_sample(
@@ -182,6 +191,8 @@ def main(argv):
             remedy="Pass a lower --learning_rate, a longer --warm_up_epochs or --precision=mixed_bfloat16.",
             facts={"network": name, "seed": FLAGS.seed},
         )
+    if not training.is_chief():
+        return
     if photographs.skipped:
         print(f"skipped: {len(photographs.skipped):,} files that could not be decoded")
         for file, reason in itertools.islice(photographs.skipped.items(), 10):

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pinets_tf.data.epochs import shuffled
+from pinets_tf.data.epochs import Share, shuffled
 
 # Records that are shuffled at once, and files that are read in turn.
 BLOCK, OPEN_FILES = 2048, 16
@@ -22,8 +22,9 @@ REMEMBERED = 16
 class Files:
     """Images with a number each, in files or in memory, in any order.
 
-    A source yields items with their number in the order of an epoch and the keys of the `REMEMBERED` items before,
-    the last first. `read` makes encoded bytes and a label of an item, `name` and `contents` the two of a key.
+    A source yields the items of a `Share` with their number among them in the order of an epoch and the keys of the
+    `REMEMBERED` items before, the last first. `read` makes encoded bytes and a label of an item, `name` and `contents`
+    the two of a key.
     """
 
     def __init__(self, labels, paths=None, encoded: Any = None, name: Callable[[int], str] | None = None):
@@ -43,15 +44,16 @@ class Files:
         contents = files.map(tf.io.read_file, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
         return Files(self.labels, encoded=contents.get_single_element(), name=self.name)
 
-    def shuffled(self, seed, epoch):
+    def shuffled(self, seed, epoch, share):
         def order(number):
-            flat = shuffled(tf.reshape(number % self.size, [-1]), seed, epoch, self.size)
+            flat = shuffled(tf.reshape(share.place(number) % self.size, [-1]), seed, epoch, self.size)
             return tf.reshape(flat, tf.shape(number))
 
-        return self._chunks(2 * self.size, order)
+        return self._chunks(share.count(2 * self.size), order)
 
-    def in_order(self):
-        return self._chunks(self.size, lambda number: tf.minimum(number, self.size - 1)).take(self.size)
+    def in_order(self, share):
+        count = share.count(self.size)
+        return self._chunks(count, lambda number: tf.minimum(share.place(number), self.size - 1)).take(count)
 
     def _chunks(self, count, order):
         def chunk(start):
@@ -63,9 +65,10 @@ class Files:
         chunks = tf.data.Dataset.range(0, count, CHUNK)
         return chunks.map(chunk, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 
-    def end(self):
-        last = tf.range(self.size - 1, self.size - 1 - REMEMBERED, -1, dtype=tf.int64)
-        return tf.constant([self.size], tf.int64), last[None]
+    def end(self, share):
+        count = share.count(self.size)
+        last = share.place(tf.range(count - 1, count - 1 - REMEMBERED, -1, dtype=tf.int64))
+        return tf.constant([count], tf.int64), last[None]
 
     def read(self, item):
         index, label = item
@@ -91,13 +94,14 @@ class Records:
         def read(item, number, recent):
             return *self.read(item), recent[0]
 
-        end = self.end()[1][0, :1]
-        records = self.in_order().map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
+        everything = Share(1)
+        end = self.end(everything)[1][0, :1]
+        records = self.in_order(everything).map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(self.size)
         encoded, labels, before = records.get_single_element()
         keys = tf.concat([before[1:], end], 0)
         return Files(labels, encoded=encoded, name=lambda number: self.name(int(keys[number])))
 
-    def shuffled(self, seed, epoch):
+    def shuffled(self, seed, epoch, share):
         count = len(self.files)
         files = shuffled(tf.range(count, dtype=tf.int64), seed, epoch, count)
         records = tf.data.Dataset.from_tensor_slices(files).interleave(
@@ -111,25 +115,30 @@ class Records:
             return tf.nest.map_structure(lambda values: tf.gather(values, order), block)
 
         blocks = records.batch(BLOCK).enumerate().map(mix).prefetch(1)
-        return self._numbered(blocks.unbatch().repeat(2))
+        return self._numbered(blocks.unbatch().repeat(2), share)
 
-    def in_order(self):
-        return self._numbered(tf.data.Dataset.range(len(self.files)).flat_map(self._file))
+    def in_order(self, share):
+        return self._numbered(tf.data.Dataset.range(len(self.files)).flat_map(self._file), share)
 
     def _file(self, file):
         keys = tf.data.Dataset.range(file * FILE, (file + 1) * FILE)
         return tf.data.Dataset.zip(tf.data.TFRecordDataset(self.paths[file]), keys)
 
-    def _numbered(self, records):
+    def _numbered(self, records, share):
+        if share.hosts > 1:
+            records = records.enumerate().filter(lambda place, _: share.holds(place)).map(lambda _, record: record)
+
         def remember(recent, numbered):
             number, (record, key) = numbered
             return tf.concat([key[None], recent[:-1]], 0), (record, number, recent)
 
         return records.enumerate().scan(tf.zeros(REMEMBERED, tf.int64), remember)
 
-    def end(self):
+    def end(self, share):
         keys = [file * FILE + record for file, count in enumerate(self.counts) for record in range(count)]
-        return tf.constant([self.size], tf.int64), tf.constant([keys[::-1]], tf.int64)[:, :REMEMBERED]
+        count = share.count(self.size)
+        last = [keys[share.place(number)] for number in range(count - 1, max(count - 1 - REMEMBERED, -1), -1)]
+        return tf.constant([count], tf.int64), tf.constant([last], tf.int64)
 
     def read(self, item):
         return self.parse(item)

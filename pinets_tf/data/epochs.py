@@ -1,5 +1,7 @@
 """How many batches an epoch has, and which sample comes where in it: an order that is known without being kept."""
 
+import dataclasses
+
 import tensorflow as tf
 
 
@@ -36,3 +38,54 @@ def full_batches(count, batch_size, unit):
             f"Received: batch_size={batch_size} for {count} training {unit}. Pass a smaller batch size."
         )
     return count // batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The part of each batch that one of several hosts reads: as many samples in a row as each of the others.
+
+    Args:
+        batch_size: samples in a batch, over all hosts.
+        host: the number of this host.
+        hosts: how many there are.
+        replicas: how many replicas each has.
+
+    Raises:
+        ValueError: if the replicas of all hosts cannot have the same part of a batch.
+    """
+
+    batch_size: int
+    host: int = 0
+    hosts: int = 1
+    replicas: int = 1
+
+    def __post_init__(self):
+        parts = self.hosts * self.replicas
+        if self.batch_size % parts:
+            raise ValueError(
+                "Each replica takes the same part of a batch. "
+                f"Received: batch_size={self.batch_size} for {parts} replicas. Pass a multiple of {parts}."
+            )
+
+    @property
+    def of_host(self):
+        """How many samples of a batch this host has."""
+        return self.batch_size // self.hosts
+
+    @property
+    def of_replica(self):
+        """How many samples of a batch one of its replicas has."""
+        return self.of_host // self.replicas
+
+    def place(self, number):
+        """Returns where the samples of this host are, integers, among those of all, counted from 0 over all batches."""
+        return number // self.of_host * self.batch_size + self.host * self.of_host + number % self.of_host
+
+    def holds(self, place):
+        """Returns whether the samples at these places, integers, are of this host."""
+        return place % self.batch_size // self.of_host == self.host
+
+    def count(self, size):
+        """Returns how many of the first `size` samples are of this host."""
+        batches, rest = divmod(size, self.batch_size)
+        return batches * self.of_host + min(max(rest - self.host * self.of_host, 0), self.of_host)

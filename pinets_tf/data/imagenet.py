@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.encoded_images import CHUNK, EPOCH, Files, Records, cached
-from pinets_tf.data.epochs import full_batches
+from pinets_tf.data.epochs import Share, full_batches
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # Training records whose labels are looked at.
@@ -105,6 +105,7 @@ def training_batches(
     flip=True,
     seed=0,
     cache="auto",
+    share=(0, 1, 1),
 ):
     """Returns shuffled batches of random crops for epochs `first_epoch` to `epochs`, as one `tf.data.Dataset`.
 
@@ -132,12 +133,18 @@ def training_batches(
         seed: an integer.
         cache: whether the encoded files are read into memory at the start; `"auto"` if they take at most a quarter of
             it.
+        share: the number of this host, the number of hosts, and the replicas of each, of those that train together.
+            Each host reads what is its own in each batch, and gets as many parts of it in turn as it has replicas.
+            Together these are the batches of one host, but for what replaces unreadable images. Of TFRecords that are
+            not cached each host reads all files, and decodes its part.
 
     Returns:
-        A dataset of pairs of float32 images in [0, 255] and int32 labels, `steps_per_epoch` batches an epoch.
+        A dataset of pairs of float32 images in [0, 255] and int32 labels, `steps_per_epoch` batches an epoch, or that
+        many for each replica of this host.
 
     Raises:
-        ValueError: if there are fewer training images than `batch_size`, or `area`, `ratio` or `cache` make no sense.
+        ValueError: if there are fewer training images than `batch_size`, `area`, `ratio` or `cache` make no sense, or
+            the replicas cannot have the same part of a batch.
     """
     steps = steps_per_epoch(photographs, batch_size)
     for name, (low, high), most in (("area", area, 1), ("ratio", ratio, math.inf)):
@@ -146,7 +153,7 @@ def training_batches(
                 f"A range of `{name}` must be two numbers above 0{' and at most 1' * (most == 1)}, the smaller first. "
                 f"Received: {name}={(low, high)}. Pass for example {(0.08, 1.0) if most == 1 else (0.75, 1.33)}."
             )
-    source = cached(photographs.training, cache)
+    source, part = cached(photographs.training, cache), Share(batch_size, *share)
 
     def decode(candidate, draws):
         (item, number, recent), (sides, place, mirrored) = candidate, draws
@@ -158,18 +165,20 @@ def training_batches(
 
     def one_epoch(epoch):
         # The second pass holds the replacements for what is unreadable in the first.
-        draws = _draws(2 * source.size, epoch, seed, area, ratio)
-        images = tf.data.Dataset.zip(source.shuffled(seed, epoch), draws)
+        draws = _draws(2 * source.size, epoch, seed, area, ratio, part)
+        images = tf.data.Dataset.zip(source.shuffled(seed, epoch, part), draws)
         images = images.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         images = images.concatenate(_too_few(images, source))
-        return _reported(_resized(images, size).batch(batch_size), source, photographs.skipped).take(steps)
+        batches = _resized(images, size).batch(part.of_replica, drop_remainder=True)
+        return _reported(batches, source, photographs.skipped).take(steps * part.replicas)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality((epochs - first_epoch) * steps))
+    count = (epochs - first_epoch) * steps * part.replicas
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="auto"):
+def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="auto", share=(0, 1, 1)):
     """Returns all validation images in their order, each as its central square, as a `tf.data.Dataset`.
 
     The square is what a central crop of `size` pixels shows of the image resized to a short side of `resize` pixels.
@@ -182,13 +191,16 @@ def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="
         size: height and width of a crop, in pixels.
         resize: the short side of the image that the crop is taken from, in pixels.
         cache: as in `training_batches`.
+        share: as in `training_batches`; together the hosts have every image once.
 
     Returns:
         A dataset of pairs of float32 images in [0, 255] and int32 labels.
 
     Raises:
-        ValueError: if `resize` is less than `size`, or `cache` makes no sense.
+        ValueError: if `resize` is less than `size`, `cache` makes no sense, or the replicas cannot have the same part
+            of a batch.
     """
+    part = Share(batch_size, *share)
     window = _central_window(size, resize)
     source = cached(photographs.validation, cache)
 
@@ -196,10 +208,10 @@ def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="
         contents, label = source.read(item)
         return _decode(contents, window, size), label, number, recent
 
-    images = source.in_order().map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    images = source.in_order(part).map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     # An empty batch after the last tells apart the end of the images and unreadable images at the end.
-    end = (tf.zeros((0, size, size, 3)), tf.zeros(0, tf.int32), *source.end())
-    batches = _resized(images, size).batch(batch_size).concatenate(tf.data.Dataset.from_tensors(end))
+    end = (tf.zeros((0, size, size, 3)), tf.zeros(0, tf.int32), *source.end(part))
+    batches = _resized(images, size).batch(part.of_replica).concatenate(tf.data.Dataset.from_tensors(end))
     batches = _reported(batches, source, photographs.skipped)
     return batches.filter(lambda x, y: tf.size(y) > 0).prefetch(tf.data.AUTOTUNE)
 
@@ -261,13 +273,15 @@ def random_windows(shapes, epoch, *, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3), see
         An int32 array (n, 4), y, x, height and width of each window.
     """
     shapes = tf.data.Dataset.from_tensor_slices(tf.convert_to_tensor(shapes, tf.int32))
-    pairs = tf.data.Dataset.zip(shapes, _draws(shapes.cardinality(), tf.constant(epoch, tf.int64), seed, area, ratio))
+    pairs = tf.data.Dataset.zip(
+        shapes, _draws(shapes.cardinality(), tf.constant(epoch, tf.int64), seed, area, ratio, Share(1))
+    )
     windows = pairs.map(lambda shape, draws: _random_window(shape, draws[0], draws[1], ratio))
     return np.stack(list(windows.as_numpy_iterator()))
 
 
-def _draws(count, epoch, seed, area, ratio):
-    """Returns for `count` positions of an epoch, or some more, what is random about them.
+def _draws(count, epoch, seed, area, ratio, share):
+    """Returns for those of `count` positions of an epoch that are in a share, or some more, what is random about them.
 
     That is sides of windows in units of the root of the area of the image, a place between 0 and 1 along both axes, and
     whether to mirror.
@@ -276,10 +290,14 @@ def _draws(count, epoch, seed, area, ratio):
     def chunk(start):
         seeds = tf.stack([tf.cast(seed, tf.int64), epoch * EPOCH + start])
         numbers = tf.random.stateless_uniform((CHUNK, 2 * ATTEMPTS + 3), seeds)
-        share, aspect, place, mirror = tf.split(numbers, [ATTEMPTS, ATTEMPTS, 2, 1], axis=1)
-        share = area[0] + share * (area[1] - area[0])
+        part, aspect, place, mirror = tf.split(numbers, [ATTEMPTS, ATTEMPTS, 2, 1], axis=1)
+        part = area[0] + part * (area[1] - area[0])
         aspect = tf.exp(math.log(ratio[0]) + aspect * math.log(ratio[1] / ratio[0]))
-        return tf.sqrt(tf.stack([share / aspect, share * aspect], axis=-1)), place, mirror[:, 0] < 0.5
+        draws = tf.sqrt(tf.stack([part / aspect, part * aspect], axis=-1)), place, mirror[:, 0] < 0.5
+        if share.hosts == 1:
+            return draws
+        own = share.holds(start + tf.range(CHUNK, dtype=tf.int64))
+        return tuple(tf.boolean_mask(values, own) for values in draws)
 
     return tf.data.Dataset.range(0, count, CHUNK).map(chunk, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
 

@@ -20,6 +20,7 @@ from pinets_tf.training.classifier import (
     print_answers,
     run_classifier,
 )
+from pinets_tf.training.cluster import host_share, hosts, is_chief, meet
 from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.curves import draw_curves
@@ -53,9 +54,10 @@ from pinets_tf.training.run_flags import (
     recipe_optimizer,
     reduce_for_sample,
 )
-from pinets_tf.training.runtime import Divergence, describe, exit_on_bad_input, exit_on_divergence, set_up
+from pinets_tf.training.runtime import Divergence, describe, exit_on_bad_input, set_up
 from pinets_tf.training.sample_pictures import draw_contributions, draw_interpolation, interpolate, write_grid
 from pinets_tf.training.shape_report import millimetres, shape_errors, write_shape_report
+from pinets_tf.training.shares import average_statistics
 from pinets_tf.training.step_schedule import StepSchedule
 from pinets_tf.training.table import print_table
 from pinets_tf.training.workdir import open_workdir, write_atomically
@@ -77,6 +79,7 @@ __all__ = [
     "View",
     "adam_optimizer",
     "answers_to",
+    "average_statistics",
     "configuration",
     "count_parameters",
     "crossentropy",
@@ -96,16 +99,19 @@ __all__ = [
     "evaluate_autoencoder",
     "evaluate_classifier",
     "exit_on_bad_input",
-    "exit_on_divergence",
     "fit_classifier",
     "fit_gan",
     "gan_optimizers",
     "gan_recipe",
+    "host_share",
+    "hosts",
     "interpolate",
+    "is_chief",
     "load_adversaries",
     "load_autoencoder",
     "load_classifier",
     "load_generator",
+    "meet",
     "millimetres",
     "normalization_variables",
     "numbers",

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf.training.cluster import alone, is_chief
 from pinets_tf.training.coupled_sgd import normalization_variables
 from pinets_tf.training.fitting import MODEL, Lessons, finish, fit_network, load_network, run
 from pinets_tf.training.mesh_pictures import View, draw_reconstructions, draw_strip, write_animation
@@ -84,7 +85,7 @@ def run_autoencoder(workdir, lessons, build, halves, *, title, remedy, facts):
             title=title,
             remedy=remedy,
         )
-        return {**evaluate(network, material), **went, **count_parameters(network)}
+        return {**(alone(evaluate, network, material) if is_chief() else {}), **went, **count_parameters(network)}
 
     return run(
         workdir,

@@ -8,13 +8,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from pinets_tf.training.cluster import alone, broadcast, hosts, is_chief
+
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves weights, optimizer and history after every epoch, such that a killed run can go on.
 
     The state is one file, replaced in one step, so that it is never half written; it has the number of steps that are
     done. The history has one row an epoch, rewritten with the state. A run that is interrupted by a signal saves its
-    state in the middle of an epoch, after the sums of its metrics so far (`epoch_so_far.npz`), and ends.
+    state in the middle of an epoch, after the sums of its metrics so far (`epoch_so_far.npz`), and ends. Of several
+    processes the first one reads and writes, and the others get what it has read.
 
     Args:
         folder: where `checkpoint.weights.h5` and `history.csv` are.
@@ -31,7 +34,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.interruption = interruption
         self.history = []
         self.first_step = 0
-        self._so_far = None
+        self._in_an_epoch, self._so_far = False, None
 
     def restore(self, model):
         """Loads the last saved state into a compiled `ReplicaModel`, if there is one.
@@ -43,21 +46,26 @@ class Checkpoints(keras.callbacks.Callback):
             ValueError: if a file cannot be read or does not fit the model.
         """
         model.optimizer.build(model.trainable_variables)
-        if not self.file.exists():
-            return 0
-        try:
-            model.load_weights(self.file)
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(
-                "A run goes on from the checkpoint in its workdir, which must fit its model. "
-                f"Received: {self.file}, which cannot be loaded ({error}). Delete the file to start anew."
-            ) from error
+        if is_chief() and self.file.exists():
+            try:
+                alone(model.load_weights, self.file)
+            except (OSError, KeyError, ValueError) as error:
+                raise ValueError(
+                    "A run goes on from the checkpoint in its workdir, which must fit its model. "
+                    f"Received: {self.file}, which cannot be loaded ({error}). Delete the file to start anew."
+                ) from error
+        if hosts()[1] > 1:
+            variables = [*model.variables, *model.optimizer.variables]
+            values = broadcast([keras.ops.convert_to_numpy(variable) for variable in variables])
+            for variable, value in zip(variables, values):
+                variable.assign(value)
         # Not int(...), which does not take the variables of a strategy.
         steps = int(keras.ops.convert_to_numpy(model.steps_done))
         epochs, self.first_step = divmod(steps, self.steps_per_epoch)
-        if self.first_step:
+        self._in_an_epoch = self.first_step > 0
+        if self._in_an_epoch and is_chief():
             self._so_far = self._read_so_far(steps)
-        if self.history_file.exists():
+        if is_chief() and self.history_file.exists():
             with self.history_file.open(newline="") as file:
                 self.history = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
         return epochs
@@ -77,15 +85,17 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self._so_far is None:
+        if not self._in_an_epoch:
             self.first_step = 0
             return
-        for variable, value in zip(self._metric_variables(), self._so_far, strict=True):
+        self._in_an_epoch = False
+        variables = self._metric_variables()
+        arrays = self._so_far or [np.zeros(one.shape, keras.backend.standardize_dtype(one.dtype)) for one in variables]
+        for variable, value in zip(variables, broadcast(arrays), strict=True):
             variable.assign(value)
-        self._so_far = None
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.interruption is None or self.interruption.received is None:
+        if self.interruption is None or not self.interruption.due:
             return
         step = self.first_step + batch + 1
         if step < self.steps_per_epoch:  # The end of an epoch is saved as always, and looked at there.
@@ -100,25 +110,29 @@ class Checkpoints(keras.callbacks.Callback):
             f"metric_{index}": keras.ops.convert_to_numpy(variable)
             for index, variable in enumerate(self._metric_variables())
         }
-        temporary = self.so_far_file.with_name("partial." + self.so_far_file.name)
-        np.savez(temporary, steps=steps, **arrays)
-        os.replace(temporary, self.so_far_file)
-        self._save(steps)
+        if is_chief():
+            temporary = self.so_far_file.with_name("partial." + self.so_far_file.name)
+            np.savez(temporary, steps=steps, **arrays)
+            os.replace(temporary, self.so_far_file)
+        self._save()
 
-    def _save(self, steps):
-        self.model.steps_done.assign(steps)
+    def _save(self):
+        if not is_chief():
+            return
         temporary = self.file.with_name("partial." + self.file.name)
-        self.model.save_weights(temporary)
+        alone(self.model.save_weights, temporary)
         os.replace(temporary, self.file)
 
     def on_epoch_end(self, epoch, logs=None):
         self.history.append({"epoch": epoch + 1, **{name: f"{value:.6g}" for name, value in (logs or {}).items()}})
         self._write_history()
-        self._save((epoch + 1) * self.steps_per_epoch)
-        if self.interruption is not None and self.interruption.received is not None:
+        self._save()
+        if self.interruption is not None and self.interruption.due:
             self.interruption.leave(f"the state after epoch {epoch + 1}")
 
     def _write_history(self):
+        if not is_chief():
+            return
         temporary = self.history_file.with_name(self.history_file.name + ".partial")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.history[-1]), extrasaction="ignore", restval="")

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf.training.cluster import alone, is_chief
 from pinets_tf.training.fitting import MODEL, fit_network, load_network, run
 from pinets_tf.training.report import write_report
 from pinets_tf.training.run_flags import recipe_optimizer
@@ -81,7 +82,7 @@ def fit_classifier(
         seconds.
 
     Raises:
-        SystemExit: if the loss is not finite.
+        Divergence: if the loss is not finite; the last saved state stays.
     """
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     if len(lessons.class_names) > 5:
@@ -99,8 +100,10 @@ def fit_classifier(
         title=title,
         remedy=remedy,
     )
+    if not is_chief():
+        return went
     write_atomically(workdir / LABELS, "".join(f"{name}\n" for name in lessons.class_names))
-    return {**evaluate_classifier(network, lessons, workdir), **went}
+    return {**alone(evaluate_classifier, network, lessons, workdir), **went}
 
 
 def evaluate_classifier(network, lessons, workdir):

@@ -3,32 +3,36 @@
 import dataclasses
 import json
 import math
-import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from pinets_tf.training.checkpoints import Checkpoints
+from pinets_tf.training.cluster import alone, broadcast, host_share, hosts, is_chief, meet
 from pinets_tf.training.curves import draw_curves
 from pinets_tf.training.interruption import Interruption
+from pinets_tf.training.loop import Loop, NotFiniteLoss
 from pinets_tf.training.progress import Progress
 from pinets_tf.training.replica_model import ReplicaModel
 from pinets_tf.training.run_flags import MAY_DIFFER, configuration
 from pinets_tf.training.runtime import (
+    Divergence,
     describe,
     exit_on_bad_input,
-    exit_on_divergence,
     exit_on_full_disk,
+    exit_on_lost_worker,
     set_up,
     surroundings,
 )
+from pinets_tf.training.shares import scales_loss
 from pinets_tf.training.workdir import open_workdir, write_atomically
 
-MODEL, RESULT = "model.keras", "result.json"
+MODEL, RESULT, ROLLBACKS = "model.keras", "result.json", "rollbacks.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Lessons:
         test: a dataset of batches for the report at the end; may be the same.
         class_names: a name for each class, for a classifier.
         unit: what a sample is, in the plural: "images", "clips", "shapes".
+        divided: whether batches for training and validation are not whole ones, the same on each host, but the parts
+            of its replicas in turn, as many of them for a batch as there are replicas on a host.
     """
 
     training: Callable[[int], tf.data.Dataset]
@@ -52,6 +58,7 @@ class Lessons:
     test: tf.data.Dataset
     class_names: tuple[str, ...] = ()
     unit: str = "images"
+    divided: bool = False
 
 
 def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts, count=None, once=False):
@@ -78,26 +85,68 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
     from absl.flags import FLAGS
 
     workdir = Path(workdir)
-    strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed, FLAGS.deterministic)
+    with exit_on_bad_input():
+        strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed, FLAGS.deterministic, FLAGS.worker_timeout)
     if FLAGS.deterministic and FLAGS.xla == "auto":
         FLAGS["xla"].value = "off"  # A measured choice might be another one the next time.
-    with exit_on_bad_input(), strategy.scope():
-        material = lessons()
-        network = load(workdir) if FLAGS.eval_only else build(material)
-        if not FLAGS.eval_only:
+    with exit_on_lost_worker(workdir):
+        with exit_on_bad_input(), strategy.scope():
+            material = lessons()
+            network = load(workdir) if FLAGS.eval_only else build(material)
+            if not FLAGS.eval_only:
+                recipe = optimizer(network, material.steps())
+                if is_chief():
+                    open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
+        if once and not FLAGS.eval_only and _has_ended(workdir):
+            print(f"{title}: finished")
+            return finish(workdir, {})
+        parameters = count(network) if count else network.count_params()
+        print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
+        with strategy.scope():
+            if FLAGS.eval_only:
+                result = {"parameters": parameters, **(alone(evaluate, network, material) if is_chief() else {})}
+            else:
+                rate = FLAGS.learning_rate
+                result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
+                FLAGS["learning_rate"].value = rate
+        result = finish(workdir, {**result, **facts})
+        # So that no worker ends while another one needs it.
+        meet()
+    return result
+
+
+def _has_ended(workdir):
+    (ended,) = broadcast([np.float32((workdir / RESULT).exists())])
+    return bool(ended)
+
+
+def _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit):
+    """Calls `fit`, again with a smaller learning rate where the loss was not finite, as often as the flags say.
+
+    How often that was is kept in `rollbacks.json` of the workdir, so that a run that is resumed goes on with that rate.
+    """
+    from absl.flags import FLAGS
+
+    file, rate = workdir / ROLLBACKS, FLAGS.learning_rate
+    (done,) = broadcast([np.float32(len(json.loads(file.read_text())) if is_chief() and file.exists() else 0)])
+    rolled_back = int(done)
+    while True:
+        if rolled_back:
+            FLAGS["learning_rate"].value = rate * FLAGS.rollback_factor**rolled_back
+            print(f"rollback {rolled_back} of {FLAGS.rollbacks}: learning rate {FLAGS.learning_rate:g}")
+            keras.utils.set_random_seed(FLAGS.seed)
+            network = build(material)
             recipe = optimizer(network, material.steps())
-            open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
-    if once and not FLAGS.eval_only and (workdir / RESULT).exists():
-        print(f"{title}: finished")
-        return finish(workdir, {})
-    parameters = count(network) if count else network.count_params()
-    print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
-    with strategy.scope():
-        if FLAGS.eval_only:
-            result = {"parameters": parameters, **evaluate(network, material)}
-        else:
-            result = fit(network, recipe, material)
-    return finish(workdir, {**result, **facts})
+        try:
+            return fit(network, recipe, material)
+        except Divergence as error:
+            if rolled_back >= FLAGS.rollbacks:
+                raise
+            print(error, flush=True)
+            rolled_back += 1
+            if is_chief():
+                reasons = json.loads(file.read_text()) if file.exists() else []
+                write_atomically(file, json.dumps([*reasons, str(error)], indent=2) + "\n")
 
 
 def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, xla, columns, title, remedy):
@@ -122,58 +171,33 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
         A dictionary of JSON values: parameters, samples per second, epochs and seconds.
 
     Raises:
-        SystemExit: if the loss is not finite.
+        Divergence: if the loss is not finite; the last saved state stays.
     """
     model = ReplicaModel(network)
     model.compile(optimizer, loss=loss, metrics=metrics)
     steps = lessons.steps()
-    interruption = Interruption()
+    interruption = Interruption(together=hosts()[1] > 1)
     checkpoints = Checkpoints(workdir, steps, interruption)
     first_epoch = checkpoints.restore(model)
     first_step = checkpoints.first_step
-    batches = lessons.training(first_epoch)
     if first_epoch < epochs:
         share = lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync
-        print(model.resolve_xla(xla, [part[:share] for part in next(iter(batches))]))
+        print(model.resolve_xla(xla, [part[:share] for part in next(iter(lessons.training(first_epoch)))]))
     if first_epoch:
         print(f"going on after epoch {first_epoch} of {epochs}")
     if first_step:
         print(f"going on after step {first_step} of {steps} of epoch {first_epoch + 1}")
     started = time.perf_counter()
-    callbacks = [
-        Progress(epochs, steps, lessons.batch_size, lessons.unit, first_step),
-        # Before the checkpoints, so that an interruption does not save what is not finite.
-        keras.callbacks.TerminateOnNaN(raise_error=True),
-        checkpoints,
-        keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-    ]
-
-    def fit(batches, first, last, steps):
-        model.fit(
-            batches,
-            validation_data=lessons.validation,
-            initial_epoch=first,
-            epochs=last,
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 0,
-            callbacks=callbacks,
-        )
-
-    with exit_on_divergence(remedy), exit_on_full_disk(workdir), warnings.catch_warnings(), interruption:
-        # Keras 3.15 says so at the end of a validation whose length it does not know.
-        warnings.filterwarnings("ignore", "Your input ran out of data")
-        if first_step:
-            if not tf.distribute.has_strategy():
-                # Metrics get their variables from the first batch, after the epoch has begun; with replicas before.
-                x, y = next(iter(batches))
-                model.compute_metrics(x, y, model(x))
-            fit(batches.skip(first_step), first_epoch, first_epoch + 1, steps - first_step)
-            first_epoch += 1
-            batches = lessons.training(first_epoch)
-        if first_epoch < epochs:
-            fit(batches, first_epoch, epochs, steps)
-    network.save(workdir / MODEL)
+    progress = Progress(epochs, steps, lessons.batch_size, lessons.unit, first_step)
+    loop = Loop(model, lessons, [progress, checkpoints], interruption, workdir / "tensorboard")
+    with exit_on_full_disk(workdir), interruption:
+        try:
+            loop.run(first_epoch, epochs, first_step)
+        except NotFiniteLoss as error:
+            raise _divergence(error, model, lessons, checkpoints, remedy) from error
+    if not is_chief():
+        return {}
+    alone(network.save, workdir / MODEL)
     draw_curves({title: checkpoints.history_file}, workdir / "curves.png", columns)
     speed = f"{lessons.unit}_per_second"
     return {
@@ -182,6 +206,27 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
         "epochs": epochs,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def _divergence(error, model, lessons, checkpoints, remedy):
+    """Returns the end of the program that says where the numbers of a step stopped being finite, and what is kept."""
+    from pinets_tf.analysis import first_not_finite
+
+    epoch, step = divmod(error.step - 1, lessons.steps())
+    found = None
+    if is_chief():
+        parts = host_share()[2] if lessons.divided else 1
+        (batch,) = lessons.training(epoch).skip(step * parts).take(1)
+        found = alone(lambda: first_not_finite(model.network, batch[0], training=True))
+    place = f"there, {found}" if found else "there, which its forward pass alone does not show again"
+    scale = f", loss scale {float(ops.convert_to_numpy(model.optimizer.dynamic_scale)):g}" * scales_loss(
+        model.optimizer
+    )
+    kept = checkpoints.file if checkpoints.file.exists() else "no state, since no epoch was whole"
+    return Divergence(
+        "error: A training ends when its loss is not finite. Received: that of step "
+        f"{step + 1} of {lessons.steps()} of epoch {epoch + 1}{scale}; {place}. Kept: {kept}. {remedy}"
+    )
 
 
 def load_network(workdir, name=MODEL):
@@ -201,7 +246,12 @@ def load_network(workdir, name=MODEL):
 
 
 def finish(workdir, result):
-    """Adds `result` to the JSON in the workdir of a run, and prints and returns all of it as one line."""
+    """Adds `result` to the JSON in the workdir of a run, and prints and returns all of it as one line.
+
+    Of several processes the first one does so, and the others return `result`.
+    """
+    if not is_chief():
+        return result
     file = Path(workdir) / RESULT
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     result = {**before, **result, "workdir": str(workdir)}

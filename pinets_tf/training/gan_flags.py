@@ -87,7 +87,9 @@ def gan_optimizers(recipe, *, learning_rate=2e-4, beta_1=0.0, beta_2=0.9, epsilo
     """
 
     def adam(updates):
-        rate = keras.optimizers.schedules.PolynomialDecay(learning_rate, updates, 0.0) if decay else learning_rate
+        # A schedule in any case: a plain rate would be a variable, and come out of a checkpoint as it was.
+        end = 0.0 if decay else learning_rate
+        rate = keras.optimizers.schedules.PolynomialDecay(learning_rate, updates, end)
         return keras.optimizers.Adam(rate, beta_1, beta_2, epsilon)
 
     return adam(recipe.steps), adam(recipe.steps * recipe.discriminator_steps)

@@ -10,13 +10,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Interruption:
     """Notes that a training is to end, by SIGTERM or Ctrl-C, while it is the context.
 
-    The training looks at `received` between two steps, saves its state, and calls `leave`. A second signal of the same
-    kind ends the program at once, as it does outside of the context. Signals reach the main thread alone; in others
-    this does nothing.
+    The training looks at `due` between two steps, saves its state, and calls `leave`. A second signal of the same kind
+    ends the program at once, as it does outside of the context. Signals reach the main thread alone; in others this
+    does nothing.
+
+    Args:
+        together: whether several processes train together, which must end after the same step: it is due where they
+            have agreed, of which one or more have received a signal.
     """
 
-    def __init__(self):
+    def __init__(self, together=False):
         self.received: int | None = None
+        self.together = together
+        self._agreed = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self):
@@ -31,6 +37,15 @@ class Interruption:
     def _note(self, number, frame):
         self.received = number
         signal.signal(number, self._before[number])
+
+    @property
+    def due(self):
+        return self._agreed if self.together else self.received is not None
+
+    def agree(self):
+        """Notes that all processes know of the signal that one of them has received."""
+        self.received = self.received or signal.SIGTERM
+        self._agreed = True
 
     def leave(self, saved):
         """Ends the program with status 128 + the number of the signal: 143 after SIGTERM, 130 after Ctrl-C.

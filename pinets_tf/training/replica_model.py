@@ -3,9 +3,12 @@
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pinets_tf.layers.checks import one_of
+from pinets_tf.training.cluster import broadcast
+from pinets_tf.training.shares import apply_gradients, summed
 
 XLA_CHOICES = ("auto", "on", "off")
 TIMED_STEPS = 5
@@ -31,8 +34,11 @@ class ReplicaModel(keras.Model):
         super().__init__()
         self.network = network
         self.xla = xla
-        # Of all steps, also those that loss scaling skips; for checkpoints, which set it.
+        # All steps, also those that loss scaling skips.
         self.steps_done = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="steps")
+        self.first_bad_step = self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False, name="first_bad_step"
+        )
         self.built = True
 
     def call(self, x, training=None):
@@ -40,26 +46,97 @@ class ReplicaModel(keras.Model):
 
     def compile(self, *args, **kwargs):
         super().compile(*args, jit_compile=False, **kwargs)
+        if self.optimizer is not None:
+            # A step takes place or not, and no variable can be made in what may not take place.
+            self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
+        self.update(data)
+        return self.get_metrics_result()
+
+    def update(self, data, asked=False):
+        """Takes one step with the part of a batch that one replica has, which weighs as many samples as it has.
+
+        After a loss that is not finite on any replica no step changes a trained weight, until `first_bad_step` is 0.
+
+        Args:
+            data: a tuple of inputs, targets and perhaps weights of samples.
+            asked: whether this process is asked to stop.
+
+        Returns:
+            A float32 vector, the same on all replicas: how many have had a loss that is not finite, now or before, and
+            how many were asked to stop.
+        """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        size, known = _batch_size(x)
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         differentiate = tf.function(self._differentiate, jit_compile=True) if self.xla else self._differentiate
-        loss, y_pred, gradients = differentiate(x, y, sample_weight)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        if known or replicas == 1:
+            loss, y_pred, gradients = differentiate(x, y, sample_weight)
+        else:
+            whole = summed(tf.cast(size, tf.float32))
+            weight = tf.cast(size, tf.float32) * replicas / tf.maximum(whole, 1)
+            loss, y_pred, gradients = tf.cond(
+                size > 0,
+                lambda: self._dense(*differentiate(x, y, sample_weight, weight)),
+                lambda: self._nothing(x),
+            )
+        self.steps_done.assign_add(1)
+        step, first_bad = tf.convert_to_tensor(self.steps_done), tf.convert_to_tensor(self.first_bad_step)
+        bad = ~tf.math.is_finite(loss) | (first_bad > 0)
+        state = summed(tf.stack([tf.cast(bad, tf.float32), tf.cast(asked, tf.float32)]))
+        self.first_bad_step.assign(tf.where((state[0] > 0) & (first_bad == 0), step, first_bad))
+        apply_gradients(self.optimizer, gradients, self.trainable_variables, state[0] == 0)
+        self._update_loss(loss, size)
+        self.compute_metrics(x, y, y_pred, sample_weight)
+        return state
+
+    def test(self, data):
+        """Updates loss and metrics with the part of a batch that one replica has, and returns its size."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        size, _ = _batch_size(x)
+
+        def judge():
+            y_pred = self(x, training=False)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+            self._update_loss(self._unscaled(loss), size)
+            self.compute_metrics(x, y, y_pred, sample_weight)
+            return size
+
+        return tf.cond(size > 0, judge, lambda: size)
+
+    def _update_loss(self, loss, size):
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss, sample_weight=tf.shape(y_pred)[0])
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+                metric.update_state(loss, sample_weight=size)
 
-    def _differentiate(self, x, y, sample_weight):
+    def _differentiate(self, x, y, sample_weight, weight=None):
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight)
-            scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
+            loss = weighted = self.compute_loss(x, y, y_pred, sample_weight)
+            if weight is not None:
+                # All but the regularisers of weights is a mean over the samples of this replica.
+                of_weights = self._loss_of_weights(loss.dtype)
+                weighted = (loss - of_weights) * tf.cast(weight, loss.dtype) + of_weights
+            scaled_loss = self.optimizer.scale_loss(weighted)
+        return self._unscaled(loss), y_pred, tape.gradient(scaled_loss, self.trainable_variables)
+
+    def _loss_of_weights(self, dtype):
+        terms = [v.regularizer(v) for v in self.trainable_variables if v.regularizer is not None]
+        return tf.cast(sum(terms, 0.0), dtype) / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def _unscaled(self, loss):
         # Under a strategy Keras divides the loss by the number of replicas, since gradients are summed.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return loss * tf.cast(replicas, loss.dtype), y_pred, gradients
+        return loss * tf.cast(tf.distribute.get_strategy().num_replicas_in_sync, loss.dtype)
+
+    def _dense(self, loss, y_pred, gradients):
+        pairs = zip(self.trainable_variables, gradients)
+        dense = [tf.zeros_like(v) if one is None else tf.convert_to_tensor(one) for v, one in pairs]
+        return tf.cast(loss, tf.float32), y_pred, dense
+
+    def _nothing(self, x):
+        zeros = [tf.zeros_like(variable) for variable in self.trainable_variables]
+        return tf.zeros(()), self(x, training=False), zeros
 
     def resolve_xla(self, choice, batch):
         """Turns XLA on or off, by measurement if `choice` is "auto", and returns a line that says what and why.
@@ -72,8 +149,10 @@ class ReplicaModel(keras.Model):
             self.xla = choice == "on"
             return f"XLA {choice} (as asked)"
         x, y = batch
+        # All processes measure, and do what the first one finds.
         rates = {use_xla: len(x) / self._seconds_per_step(x, y, use_xla) for use_xla in (False, True)}
-        self.xla = rates[True] > WORTHWHILE * rates[False]
+        (faster,) = broadcast([np.float32(rates[True] > WORTHWHILE * rates[False])])
+        self.xla = bool(faster)
         measured = f"measured {rates[True]:,.0f} images/s with, {rates[False]:,.0f} without"
         return f"XLA {'on' if self.xla else 'off'} ({measured}, forward and gradients)"
 
@@ -91,3 +170,9 @@ class ReplicaModel(keras.Model):
         for variable, value in zip(self.non_trainable_variables, before):
             variable.assign(value)
         return seconds
+
+
+def _batch_size(x):
+    """Returns how many samples a batch has, as a tensor, and whether that is known before it is there."""
+    first = tf.nest.flatten(x)[0]
+    return tf.shape(first)[0], first.shape[0] is not None

@@ -16,6 +16,9 @@ MAY_DIFFER = (
     "workdir",
     "data_dir",
     "strategy",
+    "worker_timeout",
+    "rollbacks",
+    "rollback_factor",
     "xla",
     "networks",
     "eval_only",
@@ -45,12 +48,25 @@ def define_run_flags(precision="float32"):
     flags.DEFINE_string("workdir", None, "Folder for everything that the run writes.", required=True)
     flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets; its own default if not given.")
     flags.DEFINE_enum("precision", precision, PRECISIONS, "Keras dtype policy.")
-    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Replicas: auto is mirrored with several GPUs.")
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        STRATEGIES,
+        "Replicas: auto is multi_worker where TF_CONFIG names several workers, and else mirrored with several GPUs.",
+    )
+    flags.DEFINE_float("worker_timeout", 300, "Seconds to wait for the other workers at the start.", lower_bound=0)
     flags.DEFINE_enum("xla", "auto", XLA_CHOICES, "XLA for each replica; auto measures both.")
     flags.DEFINE_integer("seed", 0, "Seed of initial values, order and augmentation.", lower_bound=0)
     flags.DEFINE_bool(
         "deterministic", False, "Repeat bit for bit on one CPU; slower. XLA is off unless it is asked for."
     )
+    flags.DEFINE_integer(
+        "rollbacks",
+        0,
+        "How often a run whose loss is not finite goes on from its last saved state with a smaller rate.",
+        lower_bound=0,
+    )
+    flags.DEFINE_float("rollback_factor", 0.5, "What the learning rate is multiplied with then.", 1e-6, 1)
     flags.DEFINE_bool("eval_only", False, "Test the saved model of the workdir, without training.")
     flags.DEFINE_list("predict", [], "Files for which the saved model of the workdir prints its top answers.")
 

@@ -3,38 +3,52 @@
 import contextlib
 import errno
 import importlib.metadata
+import os
 import platform
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from pinets_tf.layers.checks import one_of
+from pinets_tf.training import cluster
 
-STRATEGIES = ("auto", "none", "mirrored")
+STRATEGIES = ("auto", "none", "mirrored", "multi_worker", "tpu")
+# Status of a program whose training has lost another worker, which may be started again: EX_TEMPFAIL.
+LOST_WORKER = 75
 SURROUNDINGS = ("versions", "devices", "replicas", "git_commit")
 # What tells of a disk, and not of a file.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
 
 
-def set_up(strategy="auto", precision="float32", seed=0, deterministic=False):
+def set_up(strategy="auto", precision="float32", seed=0, deterministic=False, worker_timeout=300):
     """Sets the precision policy and the seeds of the process, and returns the strategy to train under.
+
+    Called before TensorFlow computes anything where there are several workers or a TPU.
 
     Args:
         strategy: `"none"` for one device; `"mirrored"` for all GPUs of this host, or all logical CPUs where there is no
-            GPU; `"auto"` for `"mirrored"` with several GPUs and else `"none"`.
+            GPU; `"multi_worker"` for these of all workers of `TF_CONFIG`; `"tpu"` for the TPU of the environment
+            variable `TPU_NAME`, or that of this host (never tried); `"auto"` for `"multi_worker"` where `TF_CONFIG` has
+            several, else for `"mirrored"` with several GPUs, and else `"none"`.
         precision: the Keras dtype policy of all layers made from now on.
         seed: seed of Python, NumPy and TensorFlow.
         deterministic: whether operations that could give other bits each time are replaced by slower ones, for all of
             the process. Another machine, another number of threads or of replicas may still give others.
 
+        worker_timeout: for how many seconds to wait for the other workers.
+
     Returns:
         A `tf.distribute.Strategy`; models are made inside its `scope()`.
 
     Raises:
-        ValueError: if `strategy` or `precision` is not one of the values above.
+        ValueError: if `strategy` or `precision` is not one of the values above, `TF_CONFIG` is wrong, or TensorFlow was
+            used before.
+        TimeoutError: if a worker is missing.
     """
     one_of("strategy", strategy, STRATEGIES)
     one_of("precision", precision, PRECISIONS)
@@ -42,6 +56,10 @@ def set_up(strategy="auto", precision="float32", seed=0, deterministic=False):
     keras.config.set_dtype_policy(precision)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    if strategy == "multi_worker" or (strategy == "auto" and len(cluster.workers()[0]) > 1):
+        return cluster.join(worker_timeout)
+    if strategy == "tpu":
+        return _join_tpu()
     gpus = tf.config.list_logical_devices("GPU")
     if strategy == "none" or (strategy == "auto" and len(gpus) < 2):
         return tf.distribute.get_strategy()
@@ -50,6 +68,22 @@ def set_up(strategy="auto", precision="float32", seed=0, deterministic=False):
     # Collective operations of two strategies in one process collide on CPUs (TensorFlow 2.21).
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+def _join_tpu():
+    print("TPUs: the authors had none, so this was never tried", flush=True)
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", "local"))
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise ValueError(
+            "A TPU is that of this host, or the one that the environment variable TPU_NAME names. "
+            f"Received: TPU_NAME={os.environ.get('TPU_NAME')!r}, where none can be used "
+            f"({str(error).splitlines()[0]}). "
+            "Correct it, or pass --strategy=auto."
+        ) from error
 
 
 def describe(strategy, precision):
@@ -112,17 +146,27 @@ def exit_on_bad_input():
 
 
 @contextlib.contextmanager
-def exit_on_divergence(remedy):
-    """Ends the program with a message and `remedy` where Keras's `TerminateOnNaN(raise_error=True)` stops it."""
+def exit_on_lost_worker(workdir):
+    """Ends the program with status 75 where another worker of the same training has ended or cannot be reached."""
     try:
         yield
-    except RuntimeError as error:
-        if "NaN or Inf" not in str(error):
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+        if cluster.hosts()[1] == 1:
             raise
-        raise Divergence(
-            f"error: A training ends when its loss is not finite. Received: {error} "
-            f"The last whole epoch is kept. {remedy}"
-        ) from error
+        lost = sorted(set(re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))))
+        named = ", ".join(f"{job} {task}" for job, task in lost) or "one of them"
+        print(
+            f"error: Workers train together until the end. Received: no answer from {named} ({_first_line(error)}). "
+            f"The last saved state is in {workdir}. Start all workers again; the same command goes on from there.",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(LOST_WORKER) from error
+
+
+def _first_line(error):
+    text = str(error.message or "").strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 @contextlib.contextmanager

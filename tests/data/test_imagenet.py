@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pinets_tf.data import drawn_shapes, encoded_images, imagenet
+from pinets_tf.data.epochs import Share
 
 # 12x8 pixels of one colour, about (51, 208, 180) in RGB.
 CMYK = base64.b64decode(
@@ -156,7 +157,7 @@ def test_windows_differ_between_epochs_and_seeds():
 def test_a_crop_is_the_window_of_the_whole_image_resized(tmp_path):
     data = imagenet.load(numbered(tmp_path))
     windows = imagenet.random_windows([(40, 56)] * 24, 1, seed=3)
-    items = data.training.shuffled(3, tf.constant(1, tf.int64)).take(24)
+    items = data.training.shuffled(3, tf.constant(1, tf.int64), Share(24)).take(24)
     order = [int(index) for (index, _), *_ in items.as_numpy_iterator()]
     x, _ = arrays(imagenet.training_batches(data, 24, size=21, epochs=2, first_epoch=1, seed=3))
     mirrored = 0
@@ -551,3 +552,36 @@ def test_sample_is_not_told_apart_by_its_mean_colour(tmp_path):
     nearest = np.argmin(np.square(means["val"][:, None] - means["train"]).sum(-1), 1)
     # One in eight by chance.
     assert (labels[nearest] == data.validation.labels.numpy()).mean() < 0.25
+
+
+@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("hosts, replicas", [(2, 1), (3, 2)])
+def test_shares_of_hosts_are_the_batches_of_one(tmp_path, records, hosts, replicas):
+    data = imagenet.load(records_of(tmp_path / "set") if records else numbered(tmp_path))
+    options = {"size": 8, "epochs": 2, "seed": 1, "cache": False}
+    x, y = arrays(imagenet.training_batches(data, 12, **options))
+    parts = [
+        arrays(imagenet.training_batches(data, 12, share=(host, hosts, replicas), **options)) for host in range(hosts)
+    ]
+    steps = 2 * imagenet.steps_per_epoch(data, 12)
+    for whole, of_hosts in zip((x, y), zip(*parts)):
+        shaped = [part.reshape(steps, 12 // hosts, *part.shape[1:]) for part in of_hosts]
+        np.testing.assert_array_equal(np.concatenate(shaped, axis=1).reshape(whole.shape), whole)
+    # The last batch is not full, and of no use to some replicas.
+    options = {"size": 8, "resize": 9, "cache": False}
+    x, _ = arrays(imagenet.validation_batches(data, 6 * hosts * replicas, **options))
+    parts = [
+        imagenet.validation_batches(data, 6 * hosts * replicas, share=(host, hosts, replicas), **options)
+        for host in range(hosts)
+    ]
+    together = np.concatenate([batch.numpy() for part in parts for batch, _ in part])
+    assert together.shape == x.shape
+    np.testing.assert_array_equal(np.sort(together.sum((1, 2, 3))), np.sort(x.sum((1, 2, 3))))
+
+
+def test_replicas_share_a_batch_alike(tmp_path):
+    data = imagenet.load(numbered(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"same part of a batch\. Received: batch_size=10 for 4 replicas\. Pass a multi"
+    ):
+        imagenet.training_batches(data, 10, size=8, epochs=1, share=(0, 2, 2))

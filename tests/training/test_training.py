@@ -268,7 +268,11 @@ def test_set_up():
     assert training.set_up("auto", "mixed_bfloat16").num_replicas_in_sync == 1
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
     assert training.describe(training.set_up("none"), "float32").startswith("1 x CPU")
-    with pytest.raises(ValueError, match=r"`strategy` must be one of 'auto'.*Received: strategy='tpu'"):
+    with pytest.raises(ValueError, match=r"`strategy` must be one of 'auto'.*Received: strategy='tpus'"):
+        training.set_up("tpus")
+    with pytest.raises(
+        ValueError, match=r"A TPU is that of this host.*Received: TPU_NAME=None, .*pass --strategy=auto"
+    ):
         training.set_up("tpu")
     with pytest.raises(ValueError, match=r"`precision` must be one of 'float32'.*Received: precision='float8'"):
         training.set_up(precision="float8")

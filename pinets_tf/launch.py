@@ -1,0 +1,180 @@
+"""Starts a script as one or several of the workers that train together: `python -m pinets_tf.launch --help`.
+
+A script finds the other workers through the environment variable `TF_CONFIG`, which this sets:
+
+    python -m pinets_tf.launch --local=2 examples/imagenet.py --workdir=run          # two workers on this host
+    srun python -m pinets_tf.launch --slurm examples/imagenet.py --workdir=run       # every task of a step of Slurm
+    python -m pinets_tf.launch --hosts=a:8470,b:8470 --index=0 examples/imagenet.py --workdir=run     # one of them
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+POLL = 0.2
+# After SIGTERM, until a worker is killed.
+GRACE = 60
+
+
+def main(arguments=None):
+    """Starts what the command line says, and ends with its status."""
+    parser = argparse.ArgumentParser(prog="python -m pinets_tf.launch", description=__doc__.splitlines()[0])
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--local", type=int, metavar="N", help="N workers on this host")
+    which.add_argument("--hosts", metavar="HOST:PORT,...", help="the addresses of all workers, of which this is one")
+    which.add_argument("--slurm", action="store_true", help="this task of a step of Slurm")
+    parser.add_argument("--index", type=int, help="which of --hosts this is, from 0; JOB_COMPLETION_INDEX by default")
+    parser.add_argument("--port", type=int, default=8470, help="with --slurm, the first port of a host")
+    parser.add_argument("--restarts", type=int, default=0, help="with --local, how often all are started again")
+    parser.add_argument("script", help="a script, with its own flags after it")
+    parser.add_argument("flags", nargs=argparse.REMAINDER)
+    options = parser.parse_args(arguments)
+    command = [sys.executable, options.script, *options.flags]
+    try:
+        if options.local is not None:
+            return run_local(options.local, command, options.restarts)
+        config = of_slurm(options.port) if options.slurm else of_hosts(options.hosts, options.index)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ["TF_CONFIG"] = config
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def tf_config(addresses, index):
+    """Returns the value of `TF_CONFIG` for one of several workers."""
+    return json.dumps({"cluster": {"worker": list(addresses)}, "task": {"type": "worker", "index": index}})
+
+
+def of_hosts(listed, index=None):
+    """Returns `TF_CONFIG` for the worker `index` of a list such as `"a:8470,b:8470"`.
+
+    Raises:
+        ValueError: if the list or the index makes no sense.
+    """
+    addresses = [address.strip() for address in listed.split(",")]
+    if not all(address.rpartition(":")[0] and address.rpartition(":")[2].isdigit() for address in addresses):
+        raise ValueError(
+            "Workers are listed as hosts and ports with commas between them. "
+            f"Received: --hosts={listed}. Pass for example --hosts=host1:8470,host2:8470."
+        )
+    if index is None:
+        index = int(os.environ.get("JOB_COMPLETION_INDEX", -1))
+    if not 0 <= index < len(addresses):
+        raise ValueError(
+            f"The index of a worker counts from 0 to {len(addresses) - 1} here. Received: --index={index} with "
+            f"{len(addresses)} hosts. Pass --index, or set JOB_COMPLETION_INDEX as an indexed job of Kubernetes does."
+        )
+    return tf_config(addresses, index)
+
+
+def of_slurm(port=8470):
+    """Returns `TF_CONFIG` for this task of a step of Slurm, as TensorFlow's resolver finds it.
+
+    Raises:
+        ValueError: if this is no task of Slurm, or the resolver has numbered the hosts in another order than Slurm.
+    """
+    import tensorflow as tf
+
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=port)
+        addresses = resolver.cluster_spec().as_dict()["worker"]
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"A task of Slurm is started by srun, which tells it of the others. Received: {error}. "
+            "Start it with srun, or list the workers with --hosts."
+        ) from error
+    index = resolver.task_id
+    here = os.environ.get("SLURMD_NODENAME")
+    if here and addresses[index].rpartition(":")[0] != here:
+        raise ValueError(
+            "TensorFlow numbers the hosts of a step in the order of their names, Slurm in its own. "
+            f"Received: task {index} on {here}, where TensorFlow expects {addresses[index]} ({', '.join(addresses)}). "
+            "List the workers in the order of Slurm with --hosts, and pass --index=$SLURM_PROCID."
+        )
+    return tf_config(addresses, index)
+
+
+def run_local(count, command, restarts=0):
+    """Runs a command as several workers on this host, and returns the first status that is not 0, else 0.
+
+    Where one fails, all are ended, and started again up to `restarts` times. SIGTERM and Ctrl-C are handed on.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+    if count < 2:
+        raise ValueError(
+            f"Several workers are two or more. Received: --local={count}. Pass --local=2, or start the script alone."
+        )
+    for attempt in range(restarts + 1):
+        if attempt:
+            print(f"restart {attempt} of {restarts}", flush=True)
+        status, stopped = _run_once(count, command)
+        if status == 0 or stopped:
+            break
+    return status
+
+
+def _run_once(count, command):
+    """Returns the status of all workers together, and whether they were asked to stop."""
+    addresses = [f"localhost:{port}" for port in _free_ports(count)]
+    processes = [
+        # A session of its own, so that Ctrl-C reaches it once.
+        subprocess.Popen(command, env={**os.environ, "TF_CONFIG": tf_config(addresses, index)}, start_new_session=True)
+        for index in range(count)
+    ]
+    received: list[int] = []
+
+    def hand_on(number, frame):
+        received.append(number)
+        for process in processes:
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while any(process.poll() is None for process in processes):
+            failed = [process.returncode for process in processes if process.returncode]
+            if failed and not received:
+                _end(processes)
+                # A status of its own says more than that of a worker that has lost another one.
+                return failed[0], False
+            time.sleep(POLL)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return next((process.returncode for process in processes if process.returncode), 0), bool(received)
+
+
+def _end(processes):
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + GRACE
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("localhost", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Processes on one host or on several that train one network together, as `TF_CONFIG` describes them."""
+
+import concurrent.futures
+import json
+import os
+import socket
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+# The strategy that all workers of this process's cluster share, which TensorFlow makes once in a process.
+_joined: list[tf.distribute.Strategy] = []
+POLL = 0.2
+
+
+def workers():
+    """Returns the addresses of all workers of `TF_CONFIG` and the number of this one, or an empty list and 0.
+
+    The chief, if there is one, is number 0; else that is worker 0.
+
+    Raises:
+        ValueError: if `TF_CONFIG` is not what TensorFlow documents, or names other tasks.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return [], 0
+    try:
+        config = json.loads(text)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        if not cluster:
+            return [], 0
+        if set(cluster) - {"chief", "worker"}:
+            raise ValueError(f"tasks of the kinds {', '.join(sorted(set(cluster) - {'chief', 'worker'}))}")
+        own, number = task["type"], int(task["index"])
+        addresses = [*cluster.get("chief", []), *cluster.get("worker", [])]
+        index = number + (len(cluster.get("chief", [])) if own == "worker" else 0)
+        if own not in cluster or not 0 <= number < len(cluster[own]):
+            raise ValueError(f"no address for the task {own} {number}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "TF_CONFIG lists the addresses of the workers, perhaps with one chief, and says which of them this process "
+            f"is. Received: TF_CONFIG={text} ({error}). Pass for example "
+            '{"cluster": {"worker": ["host1:8470", "host2:8470"]}, "task": {"type": "worker", "index": 0}}.'
+        ) from error
+    return addresses, index
+
+
+def join(timeout):
+    """Waits for all workers, and returns the strategy that they share.
+
+    Everything that a worker prints from now on is kept to the chief.
+
+    Args:
+        timeout: for how many seconds to wait.
+
+    Raises:
+        ValueError: if `TF_CONFIG` has fewer than two workers, or TensorFlow was used before.
+        TimeoutError: if a worker is missing.
+    """
+    if _joined:
+        return _joined[0]
+    addresses, index = workers()
+    if len(addresses) < 2:
+        raise ValueError(
+            "Several workers find each other through TF_CONFIG. "
+            f"Received: TF_CONFIG={os.environ.get('TF_CONFIG', '')!r}, with {len(addresses)} workers. "
+            "Start them with python -m pinets_tf.launch, which sets it, or pass --strategy=auto for this host alone."
+        )
+    wait_for(addresses, index, timeout)
+    # What it says of its devices would hide what the chief prints.
+    tf.get_logger().setLevel("WARNING")
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ValueError(
+            "Workers are joined before TensorFlow computes anything. "
+            f"Received: a process that has used it ({error}). Call set_up first."
+        ) from error
+    _joined.append(strategy)
+    if index:
+        print(f"worker {index} of {len(addresses)} ({addresses[index]}): worker 0 prints how it goes", flush=True)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process.
+    return strategy
+
+
+def wait_for(addresses, index, timeout):
+    """Waits until all workers can be reached, those too whose server of TensorFlow does not run yet.
+
+    Each listens at its own address meanwhile.
+
+    Raises:
+        TimeoutError: if one cannot, with all that are missing.
+        ValueError: if this worker cannot listen at its address.
+    """
+    missing = {number: address for number, address in enumerate(addresses) if number != index}
+    deadline = time.monotonic() + timeout
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("", _place(addresses[index])[1]))
+        except OSError as error:
+            raise ValueError(
+                "A worker listens at the port of its address. "
+                f"Received: worker {index} at {addresses[index]}, where that failed ({error.strerror or error}). "
+                "Pass another port to all workers, or end the process that has this one."
+            ) from error
+        listener.listen(len(addresses))
+        while missing:
+            for number, address in list(missing.items()):
+                try:
+                    socket.create_connection(_place(address), timeout=1).close()
+                    del missing[number]
+                except OSError:  # Also a name that is not known yet.
+                    continue
+            if missing and time.monotonic() > deadline:
+                listed = ", ".join(f"worker {number} ({address})" for number, address in missing.items())
+                raise TimeoutError(
+                    "A training starts when all its workers can be reached. "
+                    f"Received: no answer from {listed} within {timeout:g} s. Start all of them, with the same "
+                    "addresses, or pass a longer --worker_timeout."
+                )
+            time.sleep(POLL if missing else 0)
+
+
+def _place(address):
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(
+            f"The address of a worker is a host and a port. Received: {address!r}. Pass for example host1:8470."
+        )
+    return host.strip("[]"), int(port)
+
+
+def hosts():
+    """Returns which worker this process is, and how many there are: (0, 1) where there is one process alone."""
+    if not _joined:
+        return 0, 1
+    addresses, index = workers()
+    return index, len(addresses)
+
+
+def is_chief():
+    """Returns whether this process is the one that writes and prints: the only one, or the first of several."""
+    return hosts()[0] == 0
+
+
+def host_share():
+    """Returns which part of each batch this process reads: its number, the processes, and the replicas of each.
+
+    Called inside the scope of the strategy.
+    """
+    index, count = hosts()
+    return index, count, tf.distribute.get_strategy().num_replicas_in_sync // count
+
+
+def alone(function, *arguments):
+    """Returns what a function returns on this process alone, such as on the chief.
+
+    In the scope of several workers' strategy a new variable, which saving and loading with Keras makes too, is one of
+    all of them, and waits for them.
+    """
+    if not _joined:
+        return function(*arguments)
+    # The scope is that of a thread.
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
+
+
+def broadcast(values):
+    """Returns the arrays of worker 0 on all workers, which all pass arrays of the same shapes and types."""
+    if not _joined:
+        return values
+    strategy = _joined[0]
+
+    def gather():
+        def of_first():
+            context = tf.distribute.get_replica_context()
+            first = tf.equal(context.replica_id_in_sync_group, 0)
+            return [context.all_reduce("SUM", tf.where(first, value, tf.zeros_like(value))) for value in tensors]
+
+        tensors = [tf.constant(value) for value in values]
+        return [strategy.experimental_local_results(value)[0] for value in strategy.run(of_first)]
+
+    return [np.asarray(value) for value in tf.function(gather).get_concrete_function()()]
+
+
+def meet():
+    """Waits until all workers are here."""
+    broadcast([np.zeros((), "float32")])

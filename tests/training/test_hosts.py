@@ -1,0 +1,183 @@
+"""Several processes that train together: equal to one, whole after a loss, and told what is missing."""
+
+import csv
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from pinets_tf import training
+from pinets_tf.training import cluster
+from tests.training import workers
+
+SAMPLES, BATCH, STEPS, EPOCHS = 40, 10, 4, 2
+
+
+def train(folder, number, normalise=False, stop=(), strategy="auto"):
+    """Trains a small polynomial network, and saves the weights that this process ends with."""
+    import keras
+    import tensorflow as tf
+
+    from pinets_tf.layers import NCP
+    from pinets_tf.training.fitting import fit_network
+    from pinets_tf.training.runtime import exit_on_lost_worker
+
+    folder.mkdir(parents=True, exist_ok=True)
+    strategy = training.set_up(strategy)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(SAMPLES, 5)).astype("float32"), rng.integers(0, 3, SAMPLES).astype("int32")
+    weight = (1.0 + y).astype("float32")
+    samples = tf.data.Dataset.from_tensor_slices((x, y, weight))
+    lessons = training.Lessons(
+        lambda epoch: samples.batch(BATCH).repeat(EPOCHS - epoch),
+        lambda: STEPS,
+        BATCH,
+        # The last batch is of one sample.
+        validation=samples.take(21).batch(BATCH),
+        test=samples.batch(BATCH),
+    )
+    if number == (stop or (None,))[0]:
+        _send_itself(*stop[1:])
+    with exit_on_lost_worker(folder), strategy.scope():
+        layers = [keras.layers.BatchNormalization(momentum=0.7)] * normalise
+        network = keras.Sequential(
+            [keras.Input((5,)), *layers, NCP(6, 3, rank=8), keras.layers.Dense(3, kernel_regularizer="l2")]
+        )
+        fit_network(
+            network,
+            training.CoupledSGD(0.1, l2=1e-3),
+            lessons,
+            folder,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            epochs=EPOCHS,
+            xla="off",
+            columns=["loss"],
+            title="tiny",
+            remedy="",
+        )
+        np.savez(folder / f"weights-{number}.npz", *network.get_weights())
+    training.meet()
+
+
+def _send_itself(number, step):
+    """Sends this process a signal in a step, counted from 0 over all epochs."""
+    count = iter(range(100))
+
+    def begin(self, batch, logs=None):
+        if next(count) == step:
+            os.kill(os.getpid(), number)
+
+    training.Progress.on_train_batch_begin = begin
+
+
+def run(folder, count, *arguments, expected=0):
+    """Trains in `count` processes, and returns what they leave."""
+    statuses = workers.wait(workers.start(count, train, folder, *arguments))
+    assert statuses == [expected] * count, workers.printed(folder)
+    return None if expected else left(folder, count)
+
+
+def left(folder, count=1):
+    """Returns the weights of each process and the rows of the history."""
+    weights = []
+    for number in range(count):
+        with np.load(folder / f"weights-{number}.npz") as stored:
+            weights.append([stored[name] for name in stored.files])
+    with (folder / "history.csv").open(newline="") as file:
+        return weights, list(csv.DictReader(file))
+
+
+def assert_equal(weights, expected):
+    for value, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
+
+
+def assert_same_run(got, expected):
+    """Asserts that all workers end with the same bits, and with the weights and the history of another run."""
+    for others in got[0][1:]:
+        for value, other in zip(others, got[0][0], strict=True):
+            np.testing.assert_array_equal(value, other)
+    assert_equal(got[0][0], expected[0][0])
+    assert len(got[1]) == len(expected[1]) == EPOCHS
+    for row, other in zip(got[1], expected[1]):
+        for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy"):
+            assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What a process leaves that trains alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, 0, strategy="none")
+    return left(folder)
+
+
+def test_workers_equal_one_process(tmp_path, alone):
+    # Three workers have 3, 3 and 4 samples of a batch of 10, and two of them none of the last one of validation.
+    assert_same_run(run(tmp_path, 3), alone)
+    texts = workers.printed(tmp_path)
+    assert "epoch 2/2" in texts["out-0"] and "epoch" not in texts["out-1"]
+    assert texts["out-1"].startswith("worker 1 of 3 (localhost:")
+
+
+def test_a_signal_to_one_worker_ends_all_and_the_statistics_are_those_of_all(tmp_path):
+    run(tmp_path / "run", 2, True, (1, signal.SIGTERM, 1), expected=143)
+    assert "the state after step 3 of 4 of epoch 1 is saved" in workers.printed(tmp_path / "run")["out-0"]
+    got = run(tmp_path / "run", 2, True)
+    # Two replicas of one process see the same halves of each batch.
+    train(tmp_path / "replicas", 0, True, strategy="mirrored")
+    assert_same_run(got, left(tmp_path / "replicas"))
+
+
+@pytest.mark.long
+def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path, alone):
+    processes = workers.start(2, train, tmp_path / "run", False, (1, signal.SIGKILL, 5))
+    assert workers.wait(processes) == [75, -signal.SIGKILL]
+    said = workers.printed(tmp_path / "run")["err-0"]
+    assert "error: Workers train together until the end. Received: no answer from worker 1" in said
+    assert "Start all workers again" in said
+    assert_same_run(run(tmp_path / "run", 2), alone)
+    assert "going on after epoch 1 of 2" in workers.printed(tmp_path / "run")["out-0"]
+
+
+def test_a_missing_worker_is_named():
+    from pinets_tf.launch import _free_ports
+
+    addresses = [f"localhost:{port}" for port in _free_ports(3)]
+    words = (
+        rf"all its workers can be reached\. Received: no answer from worker 1 \({addresses[1]}\), worker 2 .* within"
+    )
+    with pytest.raises(TimeoutError, match=words + r" 0.5 s\. Start all of them"):
+        cluster.wait_for(addresses, 0, 0.5)
+    with pytest.raises(ValueError, match=r"is a host and a port\. Received: 'host'\. Pass for example host1:8470"):
+        cluster.wait_for(["localhost:1", "host"], 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ("{", r"TF_CONFIG=\{ \("),
+        (json.dumps({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}), "tasks of the kinds ps"),
+        (json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}), "the task worker 1"),
+        (json.dumps({"cluster": {"worker": ["a:1"]}}), r"\('type'\)"),
+    ],
+)
+def test_a_wrong_cluster_is_told(config, words, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=rf"TF_CONFIG lists the addresses.*Received: .*{words}.*Pass for example"):
+        cluster.workers()
+
+
+def test_workers_of_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert cluster.workers() == ([], 0) and training.hosts() == (0, 1) and training.is_chief()
+    with pytest.raises(
+        ValueError, match=r"find each other through TF_CONFIG\. Received: .*0 workers\. Start them with"
+    ):
+        training.set_up("multi_worker")
+    described = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(described))
+    assert cluster.workers() == (["a:1", "b:1", "c:1"], 2)
