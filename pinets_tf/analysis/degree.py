@@ -187,10 +187,12 @@ def _activation_of(layer):
 
 
 def _through_graph(model, degrees):
-    if len(model.outputs) != 1:
+    outputs = getattr(model, "outputs", None) or ()
+    if len(outputs) != 1:
+        what = f"with {len(outputs)} outputs" if outputs else "which is not functional"
         raise ValueError(
-            f"The degree is that of one output. Received: {model.name} with {len(model.outputs)} outputs. "
-            "Pass keras.Model(model.inputs, model.outputs[0])."
+            f"The degree is that of one output of a functional or sequential model. Received: {model.name}, {what}. "
+            "Pass keras.Model(inputs, output)."
         )
     known = {id(tensor): value for tensor, value in zip(model.inputs, degrees)}
 

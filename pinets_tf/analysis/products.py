@@ -31,7 +31,7 @@ def without_products(model, after):
         A Keras model of the same inputs and outputs, with weights of its own.
 
     Raises:
-        ValueError: if `after` is not a number of products that the model has, or the model has none.
+        ValueError: if `after` is not a number from 0 to that of the products of the model.
 
     Example:
 

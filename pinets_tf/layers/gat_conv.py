@@ -1,5 +1,7 @@
 """Graph attention: neighbours weighted by a score of their features."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,9 +9,6 @@ from keras import ops
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.neighbor_conv import NeighborConv
 from pinets_tf.layers.spiral_conv import gather_neighbors
-
-# The score of no neighbour. Not minus infinity, with which a vertex without any would be not a number.
-_NONE = -1e30
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -23,7 +22,8 @@ class GATConv(NeighborConv):
     and the slope of LeakyReLU is 0.2. With `combine="concat"` the heads are concatenated, not averaged. There is no
     activation after the sum and no dropout.
 
-    Float16: scores are added and alpha is computed in float32; the parts a_h^T W_h^T x overflow at 65504.
+    Float16: scores are added and alpha is computed in float32; the parts a_h^T W_h^T x overflow at 65504,
+    and where all scores of a vertex do its output is not a number.
 
     Args:
         filters: the number of outputs of each vertex.
@@ -108,7 +108,11 @@ class GATConv(NeighborConv):
         )
         own = ops.expand_dims(ops.cast(ops.matmul(self._kept(x, 1), own), self._wide), 2)
         scores = ops.leaky_relu(ops.cast(ops.matmul(gathered, theirs), self._wide) + own, 0.2)
-        scores = ops.where(ops.expand_dims(self._there(table), -1), scores, ops.cast(_NONE, self._wide))
+        there = ops.expand_dims(self._there(table), -1)
+        # No neighbour never scores more than one that is there, whose score may have overflowed to minus infinity: the
+        # output would be zero instead of not a number. A vertex without any neighbour needs a finite score.
+        none = ops.cast(ops.where(ops.any(there, axis=1, keepdims=True), -math.inf, 0.0), self._wide)
+        scores = ops.where(there, scores, none)
         alpha = ops.softmax(ops.transpose(scores, (0, 1, 3, 2)), axis=-1)
         return ops.matmul(ops.cast(alpha, x.dtype), gathered)
 

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from pinets_tf.analysis import NotPolynomial, degree
-from pinets_tf.layers import NCP, PolynomialResidual
+from pinets_tf.layers import CCP, NCP, PolynomialResidual
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, randomise
 from tests.polynomial_degree import assert_polynomial_degree, multiplies_in_float64, normalises_in_float64
@@ -62,5 +62,17 @@ def test_names_the_layer_to_blame():
     with pytest.raises(NotPolynomial, match=r"layer activation.* of type Activation with activation relu"):
         degree(network)
     z = keras.Input((4,))
-    with pytest.raises(ValueError, match="with 2 outputs"):
+    with pytest.raises(
+        NotPolynomial, match=r"Received: the layer ccp with normalize='instance'\. Use normalize='batch'"
+    ):
+        degree(CCP(3, 2, rank=4, normalize="instance", name="ccp"))
+    with pytest.raises(NotPolynomial, match=r"of type Softmax, which is none of these, or not known\. Remove it"):
+        degree(keras.layers.Softmax())
+    with pytest.raises(
+        ValueError, match=r"one output .* Received: .*, with 2 outputs\. Pass keras.Model\(inputs, output\)"
+    ):
         degree(keras.Model(z, [z, z]))
+    with pytest.raises(
+        ValueError, match=r"functional or sequential .* Received: plain, which is not functional\. Pass"
+    ):
+        degree(keras.Model(name="plain"))
