@@ -30,6 +30,7 @@ ALLOWED = {
         *OF_LAYERS,
         ".analysis",
         ".metrics",
+        ".npz",
     },
     "pinets_tf/export": {
         *TENSORFLOW,

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pinets_tf.data.encoded_images import CHUNK, EPOCH, Files, Records, cached
 from pinets_tf.data.epochs import Share, full_batches
+from pinets_tf.data.images import defect_of
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # Training records whose labels are looked at.
@@ -231,6 +232,12 @@ def read_image(path, *, size=224, resize=256):
             f"{path.resolve().parent}. Correct the path."
         )
     contents = path.read_bytes()
+    defect = defect_of(contents)
+    if defect:
+        raise ValueError(
+            "An image is a JPEG, PNG, GIF, BMP or WebP file. "
+            f"Received: {str(path)!r}, which cannot be read ({defect}). Save or copy it again."
+        )
     try:
         return decode_image(tf.constant(contents), size=size, resize=resize).numpy()
     except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow cites the bytes of a very short file.
@@ -479,6 +486,8 @@ def _load_records(folder):
             "A folder of TFRecords holds files train-* and validation-*. "
             f"Received: {folder} without files 'validation-*'. Add them."
         )
+    # First of all, since TensorFlow 2.21 ends the process where a record promises more bytes than there are.
+    counts = [[_count_records(file) for file in files] for files in splits]
     for files in splits:
         _check_features(files[0])
     spec = {
@@ -491,7 +500,13 @@ def _load_records(folder):
     for files, most in zip(splits, (LABELS_READ, -1)):
         records = tf.data.TFRecordDataset(files, num_parallel_reads=tf.data.AUTOTUNE).take(most).batch(256)
         parsed = records.map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
-        found = {name: np.concatenate(parts) for name, parts in _joined(parsed).items()}
+        try:
+            found = {name: np.concatenate(parts) for name, parts in _joined(parsed).items()}
+        except tf.errors.OpError as error:
+            raise ValueError(
+                "A file of photographs is a TFRecord of tf.train.Example. "
+                f"Received: {folder}, where {files[0]} or one after it is damaged ({error.message}). Copy it again."
+            ) from error
         labels.append(set(found["image/class/label"].tolist()))
         for name in ("image/class/synset", "image/class/text"):
             seen |= {label: text for label, text in zip(found["image/class/label"], found[name]) if text}
@@ -516,7 +531,7 @@ def _load_records(folder):
         )
         return features["image/encoded"], tf.cast(features["image/class/label"], tf.int32) - first
 
-    training, validation = (Records(files, [_count_records(file) for file in files], parse) for files in splits)
+    training, validation = (Records(files, count, parse) for files, count in zip(splits, counts))
     return Photographs(names, training, validation)
 
 
@@ -560,7 +575,7 @@ def _count_records(file):
             count += 1
     if end != size:
         raise ValueError(
-            "A TFRecord ends with a whole record. "
+            "A file of photographs is a TFRecord of tf.train.Example, which ends with a whole record. "
             f"Received: {file} ({size:,} bytes), whose record {count - 1} is cut off. Write or copy it again."
         )
     return count
@@ -571,7 +586,7 @@ def _load_tfds(name, data_dir):
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            f"The dataset {name!r} is no folder, and is read with TensorFlow Datasets, which is not installed. "
+            f"The dataset {name!r} is no folder, and is read with TensorFlow Datasets. Received: it is not installed. "
             "Install it with: pip install 'pinets_tf[data]'. A folder of photographs needs nothing."
         ) from error
     if name.split(":")[0].split("/")[0] not in tfds.list_builders(with_community_datasets=False):

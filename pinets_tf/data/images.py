@@ -1,7 +1,7 @@
 """Labelled images that fit in memory: a name or a path in, arrays and endless `tf.data` batches out."""
 
 import dataclasses
-import zipfile
+import struct
 from importlib import resources
 from pathlib import Path
 
@@ -9,9 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.npz import Npz
 
 SAMPLE = "sample"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+# No picture of more pixels is decoded, which takes three bytes for each and more where it is resized.
+MOST_PIXELS = 2**26
+# A progressive JPEG has ten scans; each goes over all pixels, and takes a few bytes.
+MOST_SCANS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,15 +138,83 @@ def read_image(path, shape):
         A float32 tensor of that shape in [0, 255].
 
     Raises:
-        ValueError: if there is no such file, or it is not a picture.
+        ValueError: if there is no such file, it is not a picture, or one of more than 2^26 pixels.
     """
     try:
-        return decode_image(tf.io.read_file(str(path)), shape)
+        contents = tf.io.read_file(str(path)).numpy()
+        defect = defect_of(contents)
+        if not defect:
+            return decode_image(contents, shape)
     except (tf.errors.OpError, OSError) as error:
-        raise ValueError(
-            "A picture is a JPEG, PNG, GIF or BMP file. "
-            f"Received: {path}, which cannot be read ({str(error).splitlines()[0]}). Pass the path of a picture."
-        ) from error
+        defect = str(error).splitlines()[0]
+    raise ValueError(
+        "A picture is a JPEG, PNG, GIF or BMP file. "
+        f"Received: {path}, which cannot be read ({defect}). Pass the path of a picture."
+    )
+
+
+def defect_of(contents):
+    """Returns why the contents of a file should not be decoded, as far as its headers tell, or an empty string.
+
+    A header that is cut off is left to the decoder, which refuses it. TensorFlow 2.21 also looks for JPEG XL.
+    """
+    if not contents:
+        return "an empty file"
+    try:
+        pixels = _promised_pixels(contents)
+    except (struct.error, tf.errors.OpError):
+        return ""
+    if pixels is None:
+        return "Unknown image file format"
+    if pixels > MOST_PIXELS:
+        return f"{pixels:,} pixels, more than {MOST_PIXELS:,}"
+    scans = contents.count(b"\xff\xda") if contents.startswith(b"\xff\xd8") else 0
+    return f"{scans:,} scans, more than {MOST_SCANS}" if scans > MOST_SCANS else ""
+
+
+def _promised_pixels(contents):
+    """Returns how many pixels the decoder would make, all frames of a GIF together, or `None` for another file."""
+    if contents.startswith(b"\x89PNG"):
+        width, height = struct.unpack_from(">II", contents, 16)
+    elif contents.startswith(b"\xff\xd8\xff"):
+        height, width, _ = tf.image.extract_jpeg_shape(contents).numpy().tolist()
+    elif contents.startswith(b"GIF8"):
+        return _promised_by_gif(contents)
+    elif contents.startswith(b"BM"):
+        width, height = map(abs, struct.unpack_from("<ii", contents, 18))
+    elif contents[8:16] == b"WEBPVP8X":
+        width, height = (1 + int.from_bytes(contents[place : place + 3], "little") for place in (24, 27))
+    elif contents[8:16] == b"WEBPVP8L":
+        (bits,) = struct.unpack_from("<I", contents, 21)
+        width, height = 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
+    elif contents[8:16] == b"WEBPVP8 ":
+        width, height = (size % 2**14 for size in struct.unpack_from("<HH", contents, 26))
+    else:
+        return None
+    return height * width
+
+
+def _promised_by_gif(contents):
+    width, height, flags = struct.unpack_from("<HHB", contents, 6)
+    pixels, place = width * height, 13 + _size_of_colours(flags)
+    try:
+        while contents[place] in b"!,":
+            if contents[place : place + 1] == b",":
+                width, height, flags = struct.unpack_from("<HHB", contents, place + 5)
+                pixels += width * height
+                place += 8 + _size_of_colours(flags)
+            place += 2
+            while contents[place]:
+                place += 1 + contents[place]
+            place += 1
+    except (IndexError, struct.error):
+        pass  # The decoder takes the frames that are there.
+    return pixels
+
+
+def _size_of_colours(flags):
+    """Returns how many bytes a table of colours has, from the flags before it."""
+    return 3 * 2 ** (1 + flags % 8) if flags >= 128 else 0
 
 
 def decode_image(contents, shape):
@@ -167,28 +240,16 @@ def _load_npz(path):
             f"A dataset is a file that exists, 'sample', or a name of TensorFlow Datasets. Received: {path.name!r}, "
             f"which is not in {path.resolve().parent}. Pass the path of {wanted} with --dataset."
         )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in ARRAYS if name not in file.files]
-            if missing:
-                raise ValueError(
-                    f"A dataset must be {wanted}. "
-                    f"Received: {path} with {', '.join(file.files) or 'no arrays'}. Add {', '.join(missing)}."
-                )
-            arrays = {name: file[name] for name in ARRAYS}
-            names = tuple(str(name) for name in file["class_names"]) if "class_names" in file.files else ()
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
-        raise ValueError(
-            f"A dataset must be {wanted}. Received: {path} ({path.stat().st_size:,} bytes), which cannot be read "
-            f"({error}). The file is truncated or not an .npz; write or copy it again."
-        ) from error
-    except ValueError as error:
-        if "A dataset must be" in str(error):
-            raise
-        raise ValueError(
-            f"A dataset must be {wanted}. Received: {path}, which cannot be read ({error}). "
-            "The file is damaged, not an .npz, or holds Python objects; save plain arrays with numpy.savez."
-        ) from error
+    with Npz(path, f"A dataset must be {wanted}") as file:
+        missing = [name for name in ARRAYS if name not in file.names]
+        if missing:
+            raise ValueError(
+                f"A dataset must be {wanted}. "
+                f"Received: {path} with {', '.join(file.names) or 'no arrays'}. Add {', '.join(missing)}."
+            )
+        arrays = {name: file[name] for name in ARRAYS}
+        class_names = file["class_names"] if "class_names" in file.names else ()
+    names = tuple(map(str, np.ravel(class_names)))
     return _checked(arrays, names, str(path))
 
 
@@ -197,7 +258,7 @@ def _load_tfds(name, data_dir):
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            f"The dataset {name!r} is read with TensorFlow Datasets, which is not installed. "
+            f"The dataset {name!r} is read with TensorFlow Datasets. Received: it is not installed. "
             "Install it with: pip install 'pinets_tf[data]'. A local .npz file and 'sample' need nothing."
         ) from error
     if name not in tfds.list_builders(with_community_datasets=False):

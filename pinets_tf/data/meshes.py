@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import warnings
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.epochs import full_batches, shuffled
-from pinets_tf.mesh import Shapes, deformed_spheres, read_shapes
+from pinets_tf.mesh import Shapes, clean_faces, deformed_spheres, read_shapes
+from pinets_tf.npz import EXPANSION, ROOM
 
 SAMPLE = "sample"
 UNITS = {"millimetres": 1.0, "centimetres": 10.0, "metres": 1000.0}
@@ -93,7 +95,7 @@ def load(dataset, unit="millimetres", test_sequences=()):
     else:
         meshes = _split(_read_hdf5(path) or read_shapes(path), test_sequences, path)
     for shapes in (meshes.train, meshes.validation, meshes.test):
-        np.multiply(shapes.vertices, UNITS[unit], out=shapes.vertices, dtype="float32")
+        _to_millimetres(shapes.vertices, unit, dataset)
     _warn_of_size(meshes, unit)
     return meshes
 
@@ -169,7 +171,18 @@ def read_shape(path, vertices, unit="millimetres"):
             f"A shape of this topology has {vertices:,} vertices. "
             f"Received: {path} with {len(shape):,}. Register it to the template of the training shapes first."
         )
-    return (shape * UNITS[unit]).astype("float32"), shapes.faces
+    _to_millimetres(shape, unit, path)
+    return shape, shapes.faces
+
+
+def _to_millimetres(vertices, unit, source):
+    with np.errstate(over="ignore"):
+        np.multiply(vertices, UNITS[unit], out=vertices, dtype="float32")
+    if not np.isfinite([vertices.min(), vertices.max()]).all():
+        raise ValueError(
+            "Coordinates are finite numbers of millimetres in float32. "
+            f"Received: larger ones in {source}, read as {unit}. Pass the unit of the file, or leave that shape out."
+        )
 
 
 def _in_order(shapes, batch_size):
@@ -218,15 +231,15 @@ def _read_hdf5(path):
     faces = None
     for file in paths:
         try:
-            with h5py.File(file) as content:
-                found = {name: content[name][()] for name in content if isinstance(content[name], h5py.Dataset)}
-        except OSError as error:
+            with h5py.File(file, "r") as content:
+                found = dict(_arrays(content, file.stat().st_size))
+        except Exception as error:  # Of many classes, those that h5py makes of the errors of HDF5.
             raise ValueError(
                 f"Registrations are an HDF5 file. Received: {file} ({file.stat().st_size:,} bytes), which cannot be "
-                f"read ({error}). The file is truncated or of another kind; copy it again."
+                f"read ({error}). The file is truncated or of another kind; copy it again, or write plain arrays."
             ) from error
         own = found.pop("faces", None)
-        wrong = [name for name, array in found.items() if array.ndim != 3 or array.shape[1] != 3]
+        wrong = [name for name, array in found.items() if array.ndim != 3 or array.shape[1] != 3 or not array.size]
         if own is None or not found or wrong:
             raise ValueError(
                 "Registrations have the array faces (F, 3), and an array (V, 3, frames) for each sequence. "
@@ -241,9 +254,12 @@ def _read_hdf5(path):
                 f"Received: {file} with {sorted(counts)} vertices. Remove the sequences or files that differ."
             )
         for name, array in sorted(found.items()):
+            with np.errstate(over="ignore"):
+                array = array.astype("float32", copy=False)
             if not np.isfinite(array).all():
                 raise ValueError(
-                    f"Coordinates are finite numbers. Received: {name!r} of {file} with others. Remove that sequence."
+                    "Coordinates are finite numbers in float32. "
+                    f"Received: {name!r} of {file} with others. Remove that sequence."
                 )
             frames.append(array)
             names += [f"{name}/{number:05d}" for number in range(array.shape[2])]
@@ -252,7 +268,35 @@ def _read_hdf5(path):
     for array in frames:
         vertices[done : done + array.shape[2]] = array.transpose(2, 0, 1)
         done += array.shape[2]
-    return Shapes(vertices, np.ascontiguousarray(faces, "int32"), tuple(names))
+    faces = clean_faces(faces, vertices.shape[1], str(paths[0]))
+    if not len(faces):
+        raise ValueError(
+            "Shapes have triangles with three different vertices. "
+            f"Received: {paths[0]}, where there is none. Save its faces with it."
+        )
+    return Shapes(vertices, faces, tuple(names))
+
+
+def _arrays(content, size):
+    """Yields name and array of each dataset of an open HDF5 file of `size` bytes, and reads no other file."""
+    import h5py
+
+    left = ROOM + EXPANSION * size
+    for name in content:
+        if not isinstance(content.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link")
+        array = content[name]
+        if not isinstance(array, h5py.Dataset):
+            continue
+        if array.external or array.is_virtual:
+            raise ValueError(f"{name} is in another file")
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"{name} is of type {array.dtype}")
+        # A dataset may have a shape and no numbers, which are then all the same.
+        left -= math.prod(array.shape or (0,)) * array.dtype.itemsize
+        if left < 0:
+            raise ValueError(f"with {name} it takes more than {EXPANSION} times the memory of the file")
+        yield name, array[()]
 
 
 def _split(shapes, test_sequences, source):

@@ -2,8 +2,6 @@
 
 import dataclasses
 import warnings
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from pinets_tf.data import images
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.npz import Npz
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
 SPLITS = ("train", "test")
@@ -64,7 +63,8 @@ def load(dataset, size, channels=None, data_dir=None, split="train"):
         dataset: one of
             - `"sample"` (Fashion-MNIST images that come with the package);
             - the path of a folder of JPEG, PNG and BMP files, also in folders below it, in the order of their paths. A
-              file that cannot be read, or whose shorter side has less than half of `size`, is left out and warned of;
+              file that cannot be read or has more than 2^26 pixels, or whose shorter side has less than half of `size`,
+              is left out and warned of;
             - the path of an `.npz` with uint8 pictures (n, height, width) or (n, height, width, channels) under the
               name x_train (and x_test), images or x; other arrays in it are not looked at;
             - the name of a set of TensorFlow Datasets that `pinets_tf.data.images` reads, such as `"cifar10"`.
@@ -193,19 +193,12 @@ def _read_npz(path, split):
             "Pictures are in a folder or a file that exists, or have a name. "
             f"Received: {path.name!r}, which is not in {path.resolve().parent}. Pass the path of {wanted}."
         )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = file.files
-            name = next((name for name in (f"x_{split}", *WHOLE) if name in names), None)
-            x = None if name is None else file[name]
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Pictures must be {wanted}. Received: {path} ({path.stat().st_size:,} bytes), which cannot be read "
-            f"({error}). The file is damaged, not an .npz, or holds Python objects; write or copy it again."
-        ) from error
+    with Npz(path, f"Pictures must be {wanted}") as file:
+        name = next((name for name in (f"x_{split}", *WHOLE) if name in file.names), None)
+        x = None if name is None else file[name]
     if x is None:
         raise ValueError(
-            f"Pictures must be {wanted}. Received: {path} with {', '.join(names) or 'no arrays'}. "
+            f"Pictures must be {wanted}. Received: {path} with {', '.join(file.names) or 'no arrays'}. "
             "Save the pictures under such a name."
         )
     if name in WHOLE:
@@ -268,8 +261,9 @@ def _read_picture(path, size):
     """Returns a picture, uint8 (height, width, 3), or what is wrong with its file."""
     try:
         contents = path.read_bytes()
-        if not contents:
-            return None, "an empty file"
+        defect = images.defect_of(contents)
+        if defect:
+            return None, defect
         with tf.device("CPU"):
             picture = tf.io.decode_image(contents, channels=3, expand_animations=False).numpy()
     except OSError as error:

@@ -423,7 +423,7 @@ def _load_tfds(data_dir):
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            f"The dataset {SPEECH_COMMANDS!r} is read with TensorFlow Datasets, which is not installed. "
+            f"The dataset {SPEECH_COMMANDS!r} is read with TensorFlow Datasets. Received: it is not installed. "
             "Install it with: pip install 'pinets_tf[data]'. A folder of WORD/*.wav needs nothing."
         ) from error
     builder = tfds.builder(SPEECH_COMMANDS, data_dir=data_dir)

@@ -42,8 +42,10 @@ def read_inputs(path):
         ValueError: if there is no such file, or it is another one.
     """
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a promise of numbers that are not there is seen before memory is taken.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.array(array) if isinstance(array, np.ndarray) else array
+    except Exception as error:  # Of several classes, those of NumPy's parser of a header among them.
         raise ValueError(
             f"Inputs are an array in an .npy file. Received: {path} ({error}). Write one with numpy.save."
         ) from error

@@ -60,7 +60,8 @@ def hand_down_policy(policy, layers):
     """Gives every layer in and below `layers` that has no weights yet the dtype policy `policy`."""
     for layer in layers:
         for inner in layer._flatten_layers():
-            if not inner.built:
+            # Keras builds what has no weights as it is made.
+            if not inner.built or not inner.weights:
                 inner.dtype_policy = policy
 
 

@@ -115,7 +115,8 @@ class Injection(HornerLayer):
         self.built = True
 
     def _two(self, values):
-        if not (isinstance(values, (list, tuple)) and len(values) == 2):
+        # A shape is a tuple too, of two numbers for a vector.
+        if not (isinstance(values, (list, tuple)) and len(values) == 2) or isinstance(values[-1], int):
             raise ValueError(
                 "An injection takes a map and a latent vector. "
                 f"Received: {values!r}. Call it with a list of two: layer([map, latent])."

@@ -3,13 +3,12 @@
 import dataclasses
 import io
 import re
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from pinets_tf.mesh.topology import check_faces, check_finite, clean_faces
+from pinets_tf.npz import Npz
 
 SUFFIXES = (".obj", ".off", ".ply", ".stl")
 WANTED = "an .npz file with the arrays vertices (n, V, 3) and faces (F, 3)"
@@ -103,15 +102,17 @@ def read_mesh(path):
         vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
         if not len(vertices) or not len(faces):
             raise ValueError(f"it has {len(vertices)} vertices and {len(faces)} faces")
+        if vertices.shape[1:] != (3,):
+            # trimesh 5.2 gives all vertices the coordinates of the one that has fewest.
+            raise ValueError(f"a vertex has {vertices.shape[-1]} coordinates")
     except Exception as error:  # Of many classes, those of each format's reader.
         raise ValueError(
             f"A mesh file has vertices and faces. Received: {path} ({len(content):,} bytes), which cannot be read "
             f"({type(error).__name__}: {error}). The file is truncated, not a mesh, or has what trimesh does not read; "
             "export or copy it again."
         ) from error
-    check_finite(vertices, str(path))
+    vertices = _finite(vertices, str(path))
     check_faces(faces, len(vertices), str(path))
-    vertices = vertices.astype(np.float32)
     if kind == ".stl":
         places, first, number = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)
@@ -125,7 +126,7 @@ def trimesh_module(purpose):
         import trimesh
     except ImportError as error:
         raise ImportError(
-            f"{purpose} is made or read with trimesh, which is not installed. "
+            f"{purpose} is made or read with trimesh. Received: it is not installed ({error}). "
             "Install it with: pip install 'pinets_tf[mesh]'. An .npz file of shapes needs nothing."
         ) from error
     return trimesh
@@ -198,27 +199,14 @@ def _refuse(first, path, what):
 
 
 def _read_npz(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [name for name in ("vertices", "faces") if name not in file.files]
-            if missing:
-                raise ValueError(
-                    f"Shapes must be {WANTED}. "
-                    f"Received: {path} with {', '.join(file.files) or 'no arrays'}. Add {' and '.join(missing)}."
-                )
-            vertices, faces = file["vertices"], file["faces"]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
-        raise ValueError(
-            f"Shapes must be {WANTED}. Received: {path} ({path.stat().st_size:,} bytes), which cannot be read "
-            f"({error}). The file is truncated or not an .npz; write or copy it again."
-        ) from error
-    except ValueError as error:
-        if "Shapes must be" in str(error):
-            raise
-        raise ValueError(
-            f"Shapes must be {WANTED}. Received: {path}, which cannot be read ({error}). "
-            "The file is damaged, not an .npz, or holds Python objects; save plain arrays with numpy.savez."
-        ) from error
+    with Npz(path, f"Shapes must be {WANTED}") as file:
+        missing = [name for name in ("vertices", "faces") if name not in file.names]
+        if missing:
+            raise ValueError(
+                f"Shapes must be {WANTED}. "
+                f"Received: {path} with {', '.join(file.names) or 'no arrays'}. Add {' and '.join(missing)}."
+            )
+        vertices, faces = file["vertices"], file["faces"]
     if vertices.ndim == 2:
         vertices = vertices[None]
     if vertices.ndim != 3 or vertices.shape[2] != 3 or not vertices.size or vertices.dtype.kind not in "fiu":
@@ -227,10 +215,18 @@ def _read_npz(path):
             f"Received: vertices of shape {vertices.shape} and type {vertices.dtype} in {path}. "
             "Save one row of x, y and z for each vertex."
         )
-    finite = np.isfinite(vertices).all((1, 2))
-    if not finite.all():
-        check_finite(vertices, f"{path}, first in shape {finite.argmin()}")
+    vertices = _finite(vertices, str(path))
     faces = _triangles(faces, vertices.shape[1], path)
     count = len(vertices)
     names = (path.stem,) if count == 1 else tuple(f"{path.stem}-{number}" for number in range(count))
-    return Shapes(np.ascontiguousarray(vertices, np.float32), faces, names)
+    return Shapes(vertices, faces, names)
+
+
+def _finite(vertices, where):
+    """Returns coordinates as float32, which must be finite as such."""
+    with np.errstate(over="ignore"):
+        vertices = np.ascontiguousarray(vertices, np.float32)
+    finite = np.isfinite(vertices).all((-2, -1))
+    if not finite.all():
+        check_finite(vertices, where if finite.ndim == 0 else f"{where}, first in shape {finite.argmin()}")
+    return vertices

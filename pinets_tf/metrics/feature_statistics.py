@@ -3,12 +3,13 @@
 import contextlib
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
+
+from pinets_tf.npz import Npz
 
 BLOCK_ROWS = 1024
 WANTED = "an .npz file with the arrays mu (d,) and sigma (d, d)"
@@ -110,6 +111,9 @@ class FeatureStatistics:
         """Writes an `.npz` file with `mu` and `sigma`, which other tools read, and with `count` and `source`.
 
         Whoever reads at the same time sees the old file, or none, or the whole new one.
+
+        Raises:
+            ValueError: if the name of the file does not end in .npz, or there are not enough features.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -144,21 +148,21 @@ class FeatureStatistics:
                 f"Statistics are {WANTED}. Received: {path.name!r}, which is not in {path.resolve().parent}. "
                 "Pass the path of one that exists, or make it with reference_statistics."
             )
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in ("mu", "sigma", "count", "source") if name in file.files}
-        except (zipfile.BadZipFile, EOFError, OSError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"Statistics are {WANTED}. Received: {path} ({path.stat().st_size:,} bytes), which cannot be read "
-                f"({error}). The file is truncated, not an .npz, or holds Python objects; write or copy it again."
-            ) from error
+        with Npz(path, f"Statistics are {WANTED}") as file:
+            arrays = {name: file[name] for name in ("mu", "sigma", "count", "source") if name in file.names}
         missing = [name for name in ("mu", "sigma") if name not in arrays]
         if missing:
             raise ValueError(
                 f"Statistics are {WANTED}. Received: {path} without {' and '.join(missing)}. "
                 "Pass the statistics of features, not features or images."
             )
-        count = int(arrays["count"]) if arrays.get("count", np.empty(0)).shape == () else None
+        count = arrays.get("count")
+        if count is not None and (count.shape != () or count.dtype.kind not in "iu"):
+            raise ValueError(
+                f"The number of features is one integer. Received: count of shape {count.shape} and type {count.dtype} "
+                f"in {path}. Save it as one, or leave it out where it is not known."
+            )
+        count = None if count is None else int(count)
         source = str(arrays["source"]) if "source" in arrays else None
         try:
             return cls.of(arrays["mu"], arrays["sigma"], count, source)
@@ -191,7 +195,13 @@ class FeatureStatistics:
         statistics = cls(source)
         statistics._start(len(mean))
         statistics._count, statistics._mean = count, mean
-        statistics._scatter = (covariance + covariance.T) / 2 * (1 if count is None else count - 1)
+        with np.errstate(over="ignore"):
+            statistics._scatter = (covariance / 2 + covariance.T / 2) * (1 if count is None else count - 1)
+        if not np.isfinite(statistics._scatter).all():
+            raise ValueError(
+                "A covariance times the number of features is finite in float64. "
+                f"Received: numbers up to {abs(covariance).max():.3g} and count={count}. Compute the statistics again."
+            )
         return statistics
 
     def _start(self, features):

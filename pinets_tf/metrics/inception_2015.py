@@ -9,6 +9,11 @@ from pinets_tf.metrics.pixels import checked_images
 
 FEATURES, CLASSES = 2048, 1008
 INPUT, POOLED, PRODUCT = "ExpandDims", "pool_3", "softmax/logits/MatMul"
+# A graph is a program, and may write files too: those operations of this one that lead from its input to its features.
+OPERATIONS = {
+    *("AvgPool", "BiasAdd", "CheckNumerics", "Concat", "ConcatV2", "Const", "Conv2D", "FusedBatchNorm", "Identity"),
+    *("MatMul", "MaxPool", "Mul", "OnesLike", "Placeholder", "Relu", "Reshape", "ResizeBilinear", "Sub"),
+}
 WANTED = "the frozen graph classify_image_graph_def.pb of inception-2015-12-05"
 
 
@@ -57,7 +62,7 @@ class Inception2015:
             import tensorflow as tf
         except ImportError as error:
             raise ImportError(
-                "The Inception graph of 2015 runs by TensorFlow, which is not installed. "
+                f"The Inception graph of 2015 runs by TensorFlow. Received: it is not installed ({error}). "
                 "Install it with: pip install tensorflow. A KerasExtractor runs on every Keras backend."
             ) from error
         content = path.read_bytes()
@@ -65,13 +70,16 @@ class Inception2015:
         try:
             graph.ParseFromString(content)
         except Exception as error:  # Of a class that depends on the implementation of protobuf.
-            raise _not_this_graph(path, f"{len(content):,} bytes that are no graph") from error
+            raise _NotThisGraph(path, f"{len(content):,} bytes that are no graph") from error
         self.network = f"Inception 2015-12-05 (sha256 {hashlib.sha256(content).hexdigest()[:12]}), pool_3"
-        self._function = _prepared(tf, graph, path)
         try:
+            self._function = _prepared(tf, graph, path)
             self(np.zeros((2, 8, 8, 3), "uint8"))
-        except tf.errors.OpError as error:
-            raise _not_this_graph(path, f"a graph that does not run ({str(error).splitlines()[0]})") from error
+        except _NotThisGraph:
+            raise
+        except Exception as error:  # Of many classes, those of TensorFlow and of nodes without what they need.
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise _NotThisGraph(path, f"a graph that does not run ({reason})") from error
 
     def __call__(self, images):
         features, logits = self._function(checked_images(images).astype("float32"))
@@ -83,7 +91,7 @@ def _prepared(tf, graph, path):
     nodes = {node.name: node for node in graph.node}
     missing = [name for name in (INPUT, POOLED, PRODUCT) if name not in nodes]
     if missing:
-        raise _not_this_graph(path, f"a graph of {len(nodes)} nodes without {', '.join(missing)}")
+        raise _NotThisGraph(path, f"a graph of {len(nodes)} nodes without {', '.join(missing)}")
     matrix = nodes[PRODUCT].input[1].split(":")[0]
     # What comes before the input reads one JPEG.
     nodes[INPUT].op = "Placeholder"
@@ -96,15 +104,18 @@ def _prepared(tf, graph, path):
         if node.op == "BatchNormWithGlobalNormalization":
             _replace_normalization(graph, node)
     graph = tf.compat.v1.graph_util.extract_sub_graph(graph, [POOLED, matrix])
+    foreign = sorted({node.op for node in graph.node} - OPERATIONS)
+    if foreign:
+        raise _NotThisGraph(path, f"a graph that has the operations {', '.join(foreign)} too")
 
     def features_and_logits(images):
         wanted = [f"{POOLED}:0", f"{matrix}:0"]
         try:
             pooled, weights = tf.graph_util.import_graph_def(graph, {f"{INPUT}:0": images}, wanted, name="")
         except ValueError as error:
-            raise _not_this_graph(path, f"a graph that cannot be imported ({error})") from error
+            raise _NotThisGraph(path, f"a graph that cannot be imported ({error})") from error
         if pooled.shape[1:] != (1, 1, FEATURES) or weights.shape != (FEATURES, CLASSES):
-            raise _not_this_graph(path, f"{POOLED} of shape {pooled.shape} and a last matrix of shape {weights.shape}")
+            raise _NotThisGraph(path, f"{POOLED} of shape {pooled.shape} and a last matrix of shape {weights.shape}")
         features = tf.squeeze(pooled, (1, 2))
         return features, tf.matmul(features, weights)
 
@@ -130,9 +141,10 @@ def _replace_normalization(graph, node):
     node.attr["data_format"].s = b"NHWC"
 
 
-def _not_this_graph(path, received):
-    return ValueError(
-        f"FID, IS and KID are scores of {WANTED}, with the nodes {INPUT}, {POOLED} of {FEATURES} features and "
-        f"{PRODUCT} of {CLASSES} classes. Received: {path} with {received}. "
-        "Pass that file, or score with a KerasExtractor."
-    )
+class _NotThisGraph(ValueError):
+    def __init__(self, path, received):
+        super().__init__(
+            f"FID, IS and KID are scores of {WANTED}, with the nodes {INPUT}, {POOLED} of {FEATURES} features and "
+            f"{PRODUCT} of {CLASSES} classes. Received: {path} with {received}. "
+            "Pass that file, or score with a KerasExtractor."
+        )

@@ -226,6 +226,18 @@ def test_bad_factor(factor):
         decimate(*sphere(1), factor)
 
 
+def test_bad_template():
+    vertices, faces = sphere(1)
+    with pytest.raises(
+        ValueError, match=r"shape \(V, 3\), V > 0\. Received: vertices of shape \(42, 2\) .*Pass one shape"
+    ):
+        decimate(vertices[:, :2], faces, 4)
+    with pytest.raises(
+        ValueError, match=r"integers of shape \(F, 3\).* Received: .* type float64 .*Triangulate the mesh"
+    ):
+        decimate(vertices, faces * 1.0, 4)
+
+
 def test_too_little_is_left():
     with pytest.raises(ValueError, match=r"at least one triangle.*42 vertices, 80 triangles and factor=30.*leaves 2"):
         decimate(*sphere(1), 30)

@@ -284,4 +284,8 @@ def test_missing_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trimesh", None)
     with pytest.raises(ImportError, match=r"a\.obj is .*not installed.*pip install 'pinets_tf\[mesh\]'"):
         read_shapes(tmp_path / "a.obj")
+    with pytest.raises(
+        ImportError, match=r"with trimesh\. Received: it is not installed .*pip install 'pinets_tf\[mesh\]'"
+    ):
+        read_mesh(tmp_path / "a.obj")
     assert read_shapes(tmp_path / "b.npz").names == ("b",)

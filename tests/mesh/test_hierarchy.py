@@ -171,3 +171,10 @@ def test_errors(options, words, tmp_path):
     for word in words:
         assert word in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_bad_template(tmp_path):
+    vertices, faces = sphere(1)
+    with pytest.raises(ValueError, match=r"indices from 0 to 40 for 41 vertices\. Received: 41 in face .*Count from 0"):
+        hierarchy(vertices[:41], faces, (4,), cache=tmp_path)
+    assert not list(tmp_path.iterdir())

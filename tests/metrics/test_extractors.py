@@ -1,5 +1,7 @@
 """Features of images by Keras models, EfficientNet-Lite0 and the frozen Inception graph, of made-up weights."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -259,3 +261,12 @@ def test_wrong_files_of_inception(tmp_path):
         Inception2015(inception_graph(tmp_path, True, without="softmax/logits/MatMul")[0])
     with pytest.raises(ValueError, match=r"pool_3 of shape \(None, 1, 1, 16\) and a last matrix of shape \(16, 1008\)"):
         Inception2015(inception_graph(tmp_path, True, size=16)[0])
+
+
+def test_inception_without_tensorflow(tmp_path, monkeypatch):
+    (tmp_path / "graph.pb").touch()
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(
+        ImportError, match=r"by TensorFlow\. Received: it is not installed .*pip install tensorflow\. A K"
+    ):
+        Inception2015(tmp_path / "graph.pb")

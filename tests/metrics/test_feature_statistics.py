@@ -194,3 +194,7 @@ def test_errors_of_features():
         _ = FeatureStatistics().mean
     with pytest.raises(ValueError, match=r"of one network.*3 and 2 features.*same extractor"):
         frechet_distance(statistics, third_of(2))
+    with pytest.raises(ValueError, match=r"covariance is of at least 2 features. Received: 1. Pass features"):
+        frechet_distance(statistics, statistics_of(RNG.normal(size=(9, 3))))
+    with pytest.raises(ValueError, match=r"mean is of at least 1 feature. Received: 0. Pass features"):
+        FeatureStatistics().save("statistics.npz")

@@ -12,6 +12,7 @@ from pinets_tf.metrics import (
     KernelInceptionDistance,
     Statement,
     frechet_distance,
+    image_features,
     reference_statistics,
     score_images,
     to_uint8,
@@ -232,6 +233,35 @@ def test_statement_has_seven_things():
 def test_errors_of_scores(options, words):
     with pytest.raises(ValueError, match=words):
         scored(**options)
+
+
+def test_errors_of_the_kernel_distance():
+    features = RNG.normal(size=(9, 4))
+    for options in ({"subsets": 0}, {"subset_size": 1.5}):
+        name, value = next(iter(options.items()))
+        with pytest.raises(
+            ValueError, match=rf"`{name}` must be a positive integer. Received: {name}={value}. Pass 10"
+        ):
+            KernelInceptionDistance(features, **options)
+    with pytest.raises(ValueError, match=r"of shape \(n, d\). Received: shape \(4,\). Pool over positions"):
+        KernelInceptionDistance(features[0])
+    with pytest.raises(ValueError, match=r"are finite numbers. Received: 9 of 9 rows with others. Look at the images"):
+        KernelInceptionDistance(features * np.nan)
+    distance = KernelInceptionDistance(features[:1])
+    distance.update(features)
+    with pytest.raises(ValueError, match=r"two images or more. Received: 9 for a reference of 1. Pass features"):
+        distance.result()
+
+
+def test_errors_of_images_and_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"Statistics are .* Received: 'none.npz', which is not in .* Pass the"):
+        scored(reference=tmp_path / "none.npz")
+    with pytest.raises(ValueError, match=r"scored as uint8.* Received: images of type float64. Round them first"):
+        scored(batches(PIXELS / 255))
+    with pytest.raises(ValueError, match=r"as many images .* Received: 90 in `batches` for images=91. Generate more"):
+        list(image_features(batches(), Stub(), 91))
+    with pytest.raises(ValueError, match=r"different images.* Received: a batch of 20 .* came before.* Draw new"):
+        list(image_features(batches(np.concatenate([PIXELS[:20]] * 2)), Stub(), 40))
 
 
 def test_no_inception_score_without_logits():
