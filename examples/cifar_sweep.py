@@ -163,7 +163,7 @@ def draw(rows, picture):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise SystemExit(
-            "error: Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "error: Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     figure = Figure(figsize=(7.5, 5), layout="constrained")

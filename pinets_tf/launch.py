@@ -10,6 +10,7 @@ A script finds the other workers through the environment variable `TF_CONFIG`, w
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -82,8 +83,11 @@ def of_slurm(port=8470):
     """
     import tensorflow as tf
 
+    # The resolver shares out the GPUs of a host, and needs some; Slurm has done so where it has set this variable.
+    no_gpus = {"gpus_per_node": 1000, "gpus_per_task": 1, "auto_set_gpu": False}
+    shared = "CUDA_VISIBLE_DEVICES" in os.environ or shutil.which("nvidia-smi") is None
     try:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=port)
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=port, **no_gpus if shared else {})
         addresses = resolver.cluster_spec().as_dict()["worker"]
     except (KeyError, RuntimeError, ValueError) as error:
         raise ValueError(

@@ -244,7 +244,7 @@ def load_library():
     found = [Path(folder) / LIBRARY for folder in folders if (Path(folder) / LIBRARY).is_file()]
     if not found:
         raise ImportError(
-            f"SavedModels are run by {LIBRARY} of TensorFlow, which is not installed for this Python on Linux. "
+            f"SavedModels are run by {LIBRARY} of TensorFlow. Received: it is not installed for this Python on Linux. "
             "Install it with: pip install tensorflow"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -250,7 +250,7 @@ class GrpcClient(Client):
             from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
         except ImportError as error:
             raise ImportError(
-                "gRPC is spoken with tensorflow-serving-api, which is not installed. Install it with: "
+                "gRPC is spoken with tensorflow-serving-api. Received: it is not installed. Install it with: "
                 "pip install 'pinets_tf[serving]', or use --protocol rest"
             ) from error
         options = {

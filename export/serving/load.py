@@ -136,7 +136,7 @@ def check_picture(path):
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
 

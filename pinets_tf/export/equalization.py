@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pinets_tf.export.runtime import all_tensors, litert_quantizer
+from pinets_tf.export.runtime import all_tensors, interpreter, litert_quantizer
 
 # How much exponents themselves are held small, so that no weight grows for nothing.
 _HELD = 0.05
@@ -44,6 +44,7 @@ def equalize(content, inputs, batch_size=16):
     Bias Correction", ICCV 2019.
     """
     *_, tfl_flatbuffer_utils = litert_quantizer()
+    interpreter(content)  # Which says in words that it is no model.
     from ai_edge_litert.tools import flatbuffer_utils
 
     model = tfl_flatbuffer_utils.read_model(content)

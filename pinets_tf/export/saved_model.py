@@ -255,17 +255,26 @@ def _without_half_precision(config):
 
 @contextlib.contextmanager
 def written_aside(base):
-    """Makes a folder in `base` whose name is no number. If it is not renamed, it is removed with all that is empty."""
+    """Makes a folder in `base` whose name is no number. If it is not renamed, it is removed with all that is empty.
+
+    Raises:
+        OSError: if something cannot be written.
+    """
     made = [folder for folder in (base, *base.parents) if not folder.exists()]
     partial = base / f"partial-{uuid.uuid4().hex}"
     try:
         partial.mkdir(parents=True)
         yield partial
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         for folder in made:
             with contextlib.suppress(OSError):  # Another export has written into it.
                 folder.rmdir()
+        if isinstance(error, OSError):
+            raise OSError(
+                f"An export is written into its folder. Received: {base}, where that failed ({error}). "
+                "Make room, or pass another folder."
+            ) from error
         raise
 
 

@@ -28,7 +28,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         That of the input.
 
     Raises:
-        ValueError: as `keras.layers.BatchNormalization`.
+        ValueError: as `keras.layers.BatchNormalization`, in the words of Keras: if the size of `axis` is not known.
 
     Example:
 

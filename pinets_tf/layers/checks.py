@@ -1,5 +1,7 @@
 """Argument checks whose messages say the rule, what was received, and the remedy."""
 
+import math
+import numbers
 import operator
 
 
@@ -12,6 +14,13 @@ def positive_integer(name, value, remedy):
     if number < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}. {remedy}")
     return number
+
+
+def positive_number(name, value, remedy):
+    """Returns `value` if it is a finite number above 0, or raises a `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}. {remedy}")
+    return value
 
 
 def one_of(name, value, allowed):

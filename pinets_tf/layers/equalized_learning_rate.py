@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from pinets_tf.layers.checks import positive_number
 from pinets_tf.layers.copying import uses_default_kernel_initializer
 from pinets_tf.layers.kernel_wrapper import KernelWrapper
 
@@ -55,8 +56,7 @@ class EqualizedLearningRate(KernelWrapper):
     def __init__(self, layer, gain=2**0.5, learning_rate_multiplier=1.0, **kwargs):
         super().__init__(layer, **kwargs)
         for name, value in (("gain", gain), ("learning_rate_multiplier", learning_rate_multiplier)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}. Pass {name}=1.0.")
+            positive_number(name, value, f"Pass {name}=1.0.")
         if not hasattr(layer, "kernel_initializer"):
             raise ValueError(
                 "EqualizedLearningRate takes layers with a `kernel` and a `kernel_initializer`. "

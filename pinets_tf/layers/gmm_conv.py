@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from pinets_tf.kernels import neighbor_maps
-from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.checks import positive_integer, positive_number
 from pinets_tf.layers.neighbor_conv import NeighborConv
 from pinets_tf.layers.template_layer import Table
 
@@ -77,11 +77,8 @@ class GMMConv(NeighborConv):
         self._tables["coordinates"] = Table.of(coordinates, "float32")
         self.kernels = positive_integer("kernels", kernels, "Pass the number of Gaussians, such as kernels=8.")
         self.mu_initializer = None if mu_initializer is None else keras.initializers.get(mu_initializer)
-        if initial_sigma is not None and not 0 < initial_sigma < float("inf"):
-            raise ValueError(
-                f"`initial_sigma` must be a positive number. Received: initial_sigma={initial_sigma!r}. "
-                "Pass the width of a kernel, such as initial_sigma=0.5."
-            )
+        if initial_sigma is not None:
+            positive_number("initial_sigma", initial_sigma, "Pass the width of a kernel, such as initial_sigma=0.5.")
         self.initial_sigma = initial_sigma
 
     def _kernel_shape(self, channels):

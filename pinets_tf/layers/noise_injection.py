@@ -25,6 +25,9 @@ class NoiseInjection(keras.layers.Layer):
     Output shape:
         That of the input.
 
+    Raises:
+        ValueError: with `fixed_seed`, if the height or width of the input is not known.
+
     Source: Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 

@@ -1,5 +1,7 @@
 """The styles of all layers of a StyleGAN, from one latent for each image."""
 
+import numbers
+
 import keras
 from keras import ops
 
@@ -39,7 +41,7 @@ class StyleMixing(keras.layers.Layer):
     def __init__(self, styles, *, mixing=0.9, decay=0.995, truncation=1.0, truncated=None, seed=None, **kwargs):
         super().__init__(**kwargs)
         for name, value in (("mixing", mixing), ("decay", decay), ("truncation", truncation)):
-            if not 0 <= value <= 1:
+            if not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
                 raise ValueError(f"`{name}` must be from 0 to 1. Received: {name}={value!r}. Pass {name}=1.0.")
         self.styles = positive_integer("styles", styles, "Pass the number of layers that take a style.")
         self.mixing = float(mixing)

@@ -79,7 +79,7 @@ def _rows(matrix):
         size, columns, values = matrix.shape, matrix.indices, np.asarray(matrix.data)
         counts = np.diff(matrix.indptr)
     else:
-        matrix = np.asarray(matrix)
+        matrix = np.atleast_1d(matrix)
         size, counts = matrix.shape, (matrix != 0).sum(-1) if matrix.ndim == 2 else ()
         columns = matrix.nonzero()[-1]
         values = matrix[matrix.nonzero()]

@@ -3,7 +3,7 @@
 import keras
 
 from pinets_tf.layers import BatchNormalization, Injection, NCPSkip
-from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.checks import one_of, positive_integer, positive_number
 from pinets_tf.layers.copying import copy_initializer
 
 # Channels, kernel size and stride of each transposed convolution: 1 pixel to 32.
@@ -64,8 +64,7 @@ def linear_generator(size=32, channels=1, *, latent=128, order=3, width=1.0, fac
     one_of("size", size, SIZES)
     for argument, value in (("channels", channels), ("latent", latent), ("order", order)):
         positive_integer(argument, value, f"Pass a number of them, such as {argument}=3.")
-    if not width > 0:
-        raise ValueError(f"`width` must be positive. Received: width={width!r}. Pass 1.0, or 0.5 for half as many.")
+    positive_number("width", width, "Pass 1.0, or 0.5 for half as many.")
     widened = [(max(1, round(filters * width)), kernel, strides) for filters, kernel, strides in STEPS]
 
     def small(name):

@@ -3,7 +3,7 @@
 import keras
 
 from pinets_tf.layers import CCP, BatchNormalization, PolynomialResidual, PooledProduct
-from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.checks import one_of, positive_integer, positive_number
 from pinets_tf.layers.copying import copy_initializer
 
 BLOCKS = ("basic", "bottleneck")
@@ -106,11 +106,8 @@ def resnet(
     one_of("block", block, BLOCKS)
     one_of("stem", stem, STEMS)
     one_of("factor_convolution", factor_convolution, FACTOR_CONVOLUTIONS)
-    if pooled_rank is not None and not pooled_rank > 0:
-        raise ValueError(
-            "`pooled_rank` must be positive. "
-            f"Received: pooled_rank={pooled_rank!r}. Pass a multiple of the inner width, such as 2.5, or None."
-        )
+    if pooled_rank is not None:
+        positive_number("pooled_rank", pooled_rank, "Pass a multiple of the inner width, such as 2.5, or None.")
     images = keras.Input(input_shape, name="images" if preprocessing is None else "inputs")
     x = images if preprocessing is None else preprocessing(images)
     if len(x.shape) != 4:

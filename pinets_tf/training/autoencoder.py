@@ -284,7 +284,7 @@ def run_pca(workdir, lessons, components, *, facts, seed=0):
         from sklearn.decomposition import PCA
     except ImportError as error:
         raise ImportError(
-            "Principal components are found with scikit-learn, which is not installed. Install it with: "
+            "Principal components are found with scikit-learn. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     count, vertices, _ = lessons.vertices.shape

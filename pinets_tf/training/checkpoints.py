@@ -2,12 +2,12 @@
 
 import csv
 import os
-import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from pinets_tf.npz import Npz
 from pinets_tf.training.cluster import alone, broadcast, hosts, is_chief
 
 
@@ -49,7 +49,7 @@ class Checkpoints(keras.callbacks.Callback):
         if is_chief() and self.file.exists():
             try:
                 alone(model.load_weights, self.file)
-            except (OSError, KeyError, ValueError) as error:
+            except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # Those that h5py has for damage.
                 raise ValueError(
                     "A run goes on from the checkpoint in its workdir, which must fit its model. "
                     f"Received: {self.file}, which cannot be loaded ({error}). Delete the file to start anew."
@@ -66,17 +66,16 @@ class Checkpoints(keras.callbacks.Callback):
         if self._in_an_epoch and is_chief():
             self._so_far = self._read_so_far(steps)
         if is_chief() and self.history_file.exists():
-            with self.history_file.open(newline="") as file:
-                self.history = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
+            self.history = rows_until(self.history_file, "epoch", epochs)
         return epochs
 
     def _read_so_far(self, steps):
         try:
-            with np.load(self.so_far_file, allow_pickle=False) as stored:
+            with Npz(self.so_far_file, "The metrics of an epoch are an .npz file") as stored:
                 if int(stored["steps"]) != steps:
                     raise ValueError(f"it is of step {int(stored['steps'])}, the checkpoint of step {steps}")
-                return [stored[f"metric_{index}"] for index in range(len(stored.files) - 1)]
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                return [stored[f"metric_{index}"] for index in range(len(stored.names) - 1)]
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 "A run that was interrupted in an epoch goes on with its metrics so far. "
                 f"Received: {self.so_far_file}, which cannot be used ({error}). "
@@ -139,3 +138,19 @@ class Checkpoints(keras.callbacks.Callback):
             writer.writeheader()
             writer.writerows(self.history)
         os.replace(temporary, self.history_file)
+
+
+def rows_until(file, counter, last):
+    """Returns the rows of a history whose counter, such as the epoch, is at most `last`.
+
+    Raises:
+        ValueError: if it is no table with that counter.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            return [row for row in csv.DictReader(lines) if int(row[counter]) <= last]
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A history is a table with a column of integers, {counter}. "
+            f"Received: {file}, which cannot be read ({type(error).__name__}: {error}). Delete it to go on without."
+        ) from error

@@ -1,5 +1,7 @@
 """Adam whose weight decay is part of the gradient, as the recipe for meshes has it."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -25,7 +27,7 @@ class CoupledAdam(keras.optimizers.Adam):
 
     def __init__(self, learning_rate=0.001, l2=0.0, epsilon=1e-8, **kwargs):
         super().__init__(learning_rate, epsilon=epsilon, **kwargs)
-        if l2 < 0:
+        if not 0 <= l2 < math.inf:
             raise ValueError(f"`l2` must be 0 or more. Received: l2={l2!r}. Pass a small number such as l2=5e-5.")
         self.l2 = float(l2)
 

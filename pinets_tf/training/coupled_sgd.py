@@ -1,5 +1,7 @@
 """SGD whose weight decay is part of the gradient, as the recipes of the paper have it."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -26,7 +28,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(self, learning_rate=0.1, momentum=0.9, l2=0.0, **kwargs):
         super().__init__(learning_rate, momentum=momentum, **kwargs)
-        if l2 < 0:
+        if not 0 <= l2 < math.inf:
             raise ValueError(f"`l2` must be 0 or more. Received: l2={l2!r}. Pass a small number such as l2=5e-4.")
         self.l2 = float(l2)
 

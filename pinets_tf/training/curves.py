@@ -20,7 +20,7 @@ def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     figure = Figure(figsize=(5 * len(columns), 4), layout="constrained")

@@ -107,8 +107,10 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
                 result = {"parameters": parameters, **(alone(evaluate, network, material) if is_chief() else {})}
             else:
                 rate = FLAGS.learning_rate
-                result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
-                FLAGS["learning_rate"].value = rate
+                try:
+                    result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
+                finally:
+                    FLAGS["learning_rate"].value = rate
         result = finish(workdir, {**result, **facts})
         # So that no worker ends while another one needs it.
         meet()
@@ -219,9 +221,9 @@ def _divergence(error, model, lessons, checkpoints, remedy):
         (batch,) = lessons.training(epoch).skip(step * parts).take(1)
         found = alone(lambda: first_not_finite(model.network, batch[0], training=True))
     place = f"there, {found}" if found else "there, which its forward pass alone does not show again"
-    scale = f", loss scale {float(ops.convert_to_numpy(model.optimizer.dynamic_scale)):g}" * scales_loss(
-        model.optimizer
-    )
+    scale = ""
+    if scales_loss(model.optimizer):
+        scale = f", loss scale {float(ops.convert_to_numpy(model.optimizer.dynamic_scale)):g}"
     kept = checkpoints.file if checkpoints.file.exists() else "no state, since no epoch was whole"
     return Divergence(
         "error: A training ends when its loss is not finite. Received: that of step "

@@ -11,6 +11,7 @@ from keras import ops
 
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.metrics import to_uint8
+from pinets_tf.training.cluster import alone, hosts, is_chief
 from pinets_tf.training.fitting import load_network, run
 from pinets_tf.training.gan_average import put_back, settle_statistics, values_of
 from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
@@ -19,6 +20,7 @@ from pinets_tf.training.gan_step import LOGGED, SAMPLES, STATISTICS, Adversaries
 from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import duration
 from pinets_tf.training.runtime import Divergence, exit_on_full_disk
+from pinets_tf.training.shares import averaging, share_out
 
 GENERATOR, RAW, DISCRIMINATOR = "generator.keras", "generator_raw.keras", "discriminator.keras"
 
@@ -89,7 +91,9 @@ def run_gan(
         went = fit_gan(
             adversaries, material, workdir, draw=draw, samples=samples, title=title, remedy=remedy, **options
         )
-        return {**went, **(evaluate(load_generator(workdir), material) if evaluate else {})}
+        if not evaluate or not is_chief():
+            return went
+        return {**went, **alone(lambda: evaluate(load_generator(workdir), material))}
 
     return run(
         workdir,
@@ -165,20 +169,27 @@ def fit_gan(
     if step < recipe.steps:
         batches = _batches_of_steps(lessons.images(step), recipe)
         print(adversaries.resolve_xla(xla, next(iter(batches))[: recipe.batch_size // adversaries.replicas, 0]))
-        iterator = iter(tf.distribute.get_strategy().experimental_distribute_dataset(batches))
+        iterator = share_out(batches)
     if step:
         print(f"going on after step {step:,} of {recipe.steps:,}")
     gallery = Samples(adversaries, workdir, draw, samples, settle)
     loop, clock = _loop(adversaries), _Clock(step)
-    writer = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-    with exit_on_full_disk(workdir), Interruption() as interruption:
+    average = [averaging(one) for one in (adversaries.generator, adversaries.discriminator, adversaries.average)]
+    folder = str(workdir / "tensorboard")
+    writer = tf.summary.create_file_writer(folder) if is_chief() else tf.summary.create_noop_writer()
+    together = hosts()[1] > 1
+    with exit_on_full_disk(workdir), Interruption(together) as interruption:
         while step < recipe.steps:
             ahead = (every - step % every for every in intervals.values())
             count = min(steps_per_loop, recipe.steps - step, *ahead)
-            sums = sums + loop(iterator, tf.constant(count))
+            asked = tf.constant(float(interruption.received is not None))
+            losses, asked = loop(iterator, tf.constant(count), asked)
+            sums = sums + losses
             step += count
+            if together and asked:
+                interruption.agree()
             due = {name for name, every in intervals.items() if step % every == 0 or step == recipe.steps}
-            interrupted = interruption.received is not None and step < recipe.steps
+            interrupted = interruption.due and step < recipe.steps
             if interrupted:
                 due = due | {"checkpoint"}
             if not due and clock.traced:
@@ -188,7 +199,10 @@ def fit_gan(
             clock.stop(step)
             since = (step - 1) // log_every * log_every
             if due & {"log", "checkpoint"}:
-                _check_finite(sums / (step - since), since, step, adversaries, checkpoints, remedy)
+                _check_finite(sums / (step - since), adversaries, lessons, checkpoints, remedy)
+            if due & {"sample", "checkpoint"}:
+                for one in average:
+                    one()
             if "log" in due:
                 values = dict(zip(LOGGED, sums / (step - since)))
                 if not recipe.r1:
@@ -203,22 +217,24 @@ def fit_gan(
                     for name, value in {**values, "images_per_second": speed}.items():
                         tf.summary.scalar(name, value)
                 sums = np.zeros_like(sums)
-            if "sample" in due:
+            if "sample" in due and is_chief():
                 with writer.as_default(step):
-                    tf.summary.image("samples", gallery.draw(step)[None])
+                    tf.summary.image("samples", alone(gallery.draw, step)[None])
             if "checkpoint" in due:
                 checkpoints.save(adversaries, step, sums, remedy)
             if interrupted:
                 interruption.leave(f"the state after step {step:,} of {recipe.steps:,}")
             clock.start(step)
     writer.close()
-    gallery.settle()
+    if not is_chief():
+        return {}
+    alone(gallery.settle)
     for network, name in (
         (adversaries.average, GENERATOR),
         (adversaries.generator, RAW),
         (adversaries.discriminator, DISCRIMINATOR),
     ):
-        network.save(workdir / name)
+        alone(network.save, workdir / name)
     history.draw(workdir / "curves.png", LOGGED[:2], title)
     return {
         "parameters": adversaries.generator.count_params(),
@@ -325,22 +341,54 @@ def _loop(adversaries):
     strategy = tf.distribute.get_strategy()
 
     @tf.function
-    def loop(iterator, count):
+    def loop(iterator, count, asked):
         sums = tf.zeros(len(LOGGED), adversaries.dtype)
         for _ in tf.range(count):
             shares = strategy.run(adversaries.step, args=(next(iterator),))
             sums += strategy.reduce("SUM", shares, axis=None)
-        return sums
+        # Another process may have been asked to stop.
+        return sums, strategy.reduce("SUM", strategy.run(tf.identity, args=(asked,)), axis=None)
 
     return loop
 
 
-def _check_finite(losses, first, last, adversaries, checkpoints, remedy):
+def _check_finite(losses, adversaries, lessons, checkpoints, remedy):
+    bad = [(name, value) for name, value in zip(LOGGED, losses) if not np.isfinite(value)]
+    if not bad:
+        return
     scales = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in adversaries.loss_scales().items())
-    for name, value in zip(LOGGED, losses):
-        if not np.isfinite(value):
-            raise Divergence(
-                "error: A training ends when a loss is not finite. "
-                f"Received: {name.replace('_', ' ')} {value} in the steps {first + 1:,} to {last:,}{scales}. "
-                f"{kept(checkpoints)} {remedy}"
-            )
+    step = int(ops.convert_to_numpy(adversaries.first_bad_step))
+    found = alone(_first_not_finite, adversaries, lessons, step - 1) if step and is_chief() else None
+    place = f"; there, {found}" if found else ""
+    name, value = bad[0]
+    raise Divergence(
+        "error: A training ends when a loss is not finite. "
+        f"Received: {name.replace('_', ' ')} {value}, first in step {step:,}{scales}{place}. "
+        f"{kept(checkpoints)} {remedy}"
+    )
+
+
+def _first_not_finite(adversaries, lessons, step):
+    """Returns where the numbers of a step stopped being finite, with the weights as they were before its last update.
+
+    Looks at the generator with the latents of the step first, then at the discriminator with its real images.
+    """
+    from pinets_tf.analysis import first_not_finite
+
+    recipe = adversaries.recipe
+    for purpose in range(recipe.discriminator_steps + 1):
+        size = recipe.batch_size if purpose < recipe.discriminator_steps else recipe.generator_batch
+        latents = adversaries.latents(step, purpose, size)
+        found = first_not_finite(adversaries.generator, latents, training=True)
+        if found:
+            return f"in the generator, {found}"
+    (real,) = lessons.images(step).take(1)
+    images = [
+        tf.cast(real, adversaries.dtype),
+        tf.cast(adversaries.generator(latents, training=True), adversaries.dtype),
+    ]
+    for kind, batch in zip(("real", "fake"), images):
+        found = first_not_finite(adversaries.discriminator, batch, training=True)
+        if found:
+            return f"in the discriminator of {kind} images, {found}"
+    return None

@@ -2,12 +2,14 @@
 
 import csv
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from keras import ops
 
+from pinets_tf.npz import Npz
+from pinets_tf.training.checkpoints import rows_until
+from pinets_tf.training.cluster import broadcast, is_chief
 from pinets_tf.training.runtime import Divergence
 
 # Two, so that a file that a failing disk has damaged can be deleted and the run goes on from the one before.
@@ -55,6 +57,8 @@ class GanCheckpoints:
                     f"Received: the {holder.replace('_', ' ')} after step {step:,}, with numbers that are not. "
                     f"{kept(self)} {remedy}"
                 )
+        if not is_chief():
+            return
         self.folder.mkdir(exist_ok=True)
         file = self.folder / f"step_{step:09d}.npz"
         temporary = file.with_name("partial." + file.name)
@@ -69,28 +73,40 @@ class GanCheckpoints:
         Raises:
             ValueError: if the file cannot be read or is of other networks.
         """
-        if not self.files():
-            return 0, None
-        file = self.files()[-1]
         numbered = list(_numbered(adversaries.state()))
+        arrays = self._read(numbered) if is_chief() else {}
+        (found,) = broadcast([np.float32(bool(arrays))])
+        if not found:
+            return 0, None
+        names = [_key(*place) for *place, _ in numbered]
+        values = broadcast([arrays.get(name, ops.convert_to_numpy(v)) for name, (*_, v) in zip(names, numbered)])
+        for value, (*_, variable) in zip(values, numbered):
+            variable.assign(value)
+        # Not int(...), which does not take the variables of a strategy.
+        return int(ops.convert_to_numpy(adversaries.steps_done)), arrays.get(_PENDING)
+
+    def _read(self, numbered):
+        """Returns the arrays of the last checkpoint by name, or none."""
+        if not self.files():
+            return {}
+        file = self.files()[-1]
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            with Npz(file, "A checkpoint is an .npz file") as stored:
+                arrays = {name: stored[name] for name in stored.names}
             if len(arrays) != len(numbered) + 1:
                 raise ValueError(f"{len(arrays) - 1} variables instead of {len(numbered)}")
             for *place, variable in numbered:
                 if arrays[_key(*place)].shape != tuple(variable.shape):
                     raise ValueError(f"{_key(*place)} has another shape")
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            if _PENDING not in arrays:
+                raise ValueError(f"{_PENDING} is not there")
+        except (OSError, KeyError, ValueError) as error:
             raise ValueError(
                 "A run goes on from the last checkpoint in its workdir, which must fit its networks. "
                 f"Received: {file}, which cannot be loaded ({error}). "
                 "Delete the file to go on from the one before, or all of them to start anew."
             ) from error
-        for *place, variable in numbered:
-            variable.assign(arrays[_key(*place)])
-        # Not int(...), which does not take the variables of a strategy.
-        return int(ops.convert_to_numpy(adversaries.steps_done)), arrays[_PENDING]
+        return arrays
 
 
 class GanHistory:
@@ -105,12 +121,13 @@ class GanHistory:
         self.file = Path(workdir) / "history.csv"
         self.rows = []
         if step and self.file.exists():
-            with self.file.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            self.rows = rows_until(self.file, "step", step)
 
     def add(self, step, values):
         """Adds a row and writes the file."""
         self.rows.append({"step": step, **{name: f"{value:.6g}" for name, value in values.items()}})
+        if not is_chief():
+            return
         temporary = self.file.with_name(self.file.name + ".partial")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore", restval="")
@@ -128,7 +145,7 @@ class GanHistory:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError(
-                "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+                "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
                 "pip install 'pinets_tf[examples]'"
             ) from error
         figure = Figure(figsize=(8, 4), layout="constrained")

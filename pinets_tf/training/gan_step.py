@@ -12,9 +12,11 @@ from keras import ops
 
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.fade import Fade
+from pinets_tf.training.cluster import broadcast
 from pinets_tf.training.gan_average import copy_network, decay_at, put_back, update_average, values_of
 from pinets_tf.training.gan_losses import LOSSES, with_r1
 from pinets_tf.training.replica_model import TIMED_STEPS, WORTHWHILE, XLA_CHOICES
+from pinets_tf.training.shares import apply_gradients, scales_loss, summed
 
 LATENTS = ("normal", "uniform")
 # What `step` returns, in this order.
@@ -136,6 +138,8 @@ class Adversaries:
         self.generator_optimizer = _built(generator_optimizer, generator)
         self.discriminator_optimizer = _built(discriminator_optimizer, discriminator)
         self.steps_done = keras.Variable(0, dtype="int64", trainable=False, name="steps_done")
+        # Of this process: after a loss that is not finite no step changes a trained weight.
+        self.first_bad_step = keras.Variable(0, dtype="int64", trainable=False, name="first_bad_step")
         self.dtype = "float64" if generator.compute_dtype == "float64" else "float32"
         self.xla = xla
 
@@ -150,7 +154,7 @@ class Adversaries:
 
     def loss_scales(self):
         """Returns the loss scale of each optimizer that has one."""
-        scaled = {name: one for name, one in self.optimizers().items() if _scales(one)}
+        scaled = {name: one for name, one in self.optimizers().items() if scales_loss(one)}
         return {
             name.replace("optimizer", "scale"): float(ops.convert_to_numpy(one.dynamic_scale))
             for name, one in scaled.items()
@@ -199,7 +203,7 @@ class Adversaries:
             loss, penalty, gradients = tf.cond(
                 due, lambda: penalised(real, latents), lambda: discriminate(real, latents)
             )
-        self._apply(self.discriminator_optimizer, gradients, self.discriminator)
+        self._apply(self.discriminator_optimizer, loss + penalty, gradients, self.discriminator)
         return loss, penalty
 
     def update_generator(self, step, generate=None):
@@ -207,7 +211,7 @@ class Adversaries:
         generate = generate or self._parts()[2]
         purpose = self.recipe.discriminator_steps
         loss, gradients = generate(self._share_of_latents(step, purpose, self.recipe.generator_batch))
-        self._apply(self.generator_optimizer, gradients, self.generator)
+        self._apply(self.generator_optimizer, loss, gradients, self.generator)
         return loss
 
     def latents(self, step, purpose, count):
@@ -240,7 +244,9 @@ class Adversaries:
         for use_xla in (False, True):
             self.xla = use_xla
             rates[use_xla] = images / self._seconds_per_step(real)
-        self.xla = rates[True] > WORTHWHILE * rates[False]
+        # All processes measure, and do what the first one finds.
+        (faster,) = broadcast([np.float32(rates[True] > WORTHWHILE * rates[False])])
+        self.xla = bool(faster)
         measured = f"measured {rates[True]:,.0f} images/s with, {rates[False]:,.0f} without"
         return f"XLA {'on' if self.xla else 'off'} ({measured}, forward and gradients)"
 
@@ -330,19 +336,19 @@ class Adversaries:
         shape = (self.replicas, count // self.replicas)
         return keras.tree.map_structure(lambda x: tf.reshape(x, (*shape, *x.shape[1:]))[here], whole)
 
-    def _apply(self, optimizer, gradients, network):
-        if _scales(optimizer) and self.replicas > 1:
-            # Keras 3.15 asks the first replica alone whether its gradients are finite, before they are summed.
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in gradients if one is not None])
-            bad = tf.distribute.get_replica_context().all_reduce("sum", tf.cast(~finite, tf.float32))
-            gradients = [one if one is None else tf.where(bad > 0, np.nan, one) for one in gradients]
-        optimizer.apply(gradients, network.trainable_variables)
+    def _apply(self, optimizer, loss, gradients, network):
+        """Takes a step of an optimizer, unless a loss was not finite on any replica, now or before."""
+        first_bad = tf.convert_to_tensor(self.first_bad_step)
+        bad = summed(tf.cast(~tf.math.is_finite(loss) | (first_bad > 0), tf.float32)) > 0
+        step = tf.convert_to_tensor(self.steps_done) + 1
+        self.first_bad_step.assign(tf.where(bad & (first_bad == 0), step, first_bad))
+        apply_gradients(optimizer, gradients, network.trainable_variables, ~bad)
 
 
 def _built(optimizer, network):
     """Returns an optimizer that has its variables, with loss scaling if a layer of the network computes in float16."""
     half = any(layer.compute_dtype == "float16" for layer in network._flatten_layers())
-    if half and not _scales(optimizer):
+    if half and not scales_loss(optimizer):
         # Keras adds it in `compile` alone.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(network.trainable_variables)
@@ -351,7 +357,3 @@ def _built(optimizer, network):
 
 def _fades(network):
     return [layer for layer in network._flatten_layers() if isinstance(layer, Fade)]
-
-
-def _scales(optimizer):
-    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)

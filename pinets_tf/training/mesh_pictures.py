@@ -140,7 +140,7 @@ def _matplotlib():
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     return Figure, Normalize, ScalarMappable

@@ -46,7 +46,7 @@ def write_report(labels, scores, class_names, folder):
         from sklearn.metrics import classification_report, confusion_matrix
     except ImportError as error:
         raise ImportError(
-            "Classes are compared with scikit-learn, which is not installed. Install it with: "
+            "Classes are compared with scikit-learn. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     labels, scores = _checked(np.asarray(labels), np.asarray(scores), class_names)
@@ -107,7 +107,7 @@ def _draw(shares, names, picture):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     classes = len(names)

@@ -1,5 +1,6 @@
 """Flags that every trainer has, and what follows from them: configuration, optimizer."""
 
+import math
 import sys
 from typing import Any
 
@@ -198,7 +199,10 @@ def numbers(name, kind=int):
 
     flag: Any = flags.FLAGS[name]
     try:
-        return tuple(kind(value) for value in flag.value)
+        values = tuple(kind(value) for value in flag.value)
+        if not all(map(math.isfinite, values)):
+            raise ValueError("not finite")
+        return values
     except ValueError as error:
         raise ValueError(
             f"--{name} lists numbers with commas between them. Received: --{name}={','.join(flag.value)}. "

@@ -143,7 +143,7 @@ def draw_contributions(generators, latents, path, zoom=None):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
+            "Pictures are drawn with matplotlib. Received: it is not installed. Install it with: "
             "pip install 'pinets_tf[examples]'"
         ) from error
     columns = {label: _generated(generate, latents, repr(label)) for label, generate in generators.items()}

@@ -25,7 +25,11 @@ class StepSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak, milestones=(), factor=0.1, warm_up_steps=0, warm_up_from=0.0):
-        if warm_up_steps < 0 or any(0 < milestone < warm_up_steps for milestone in milestones):
+        if warm_up_steps < 0:
+            raise ValueError(
+                f"A warm-up has 0 steps or more. Received: warm_up_steps={warm_up_steps}. Pass 0 for none."
+            )
+        if any(0 < milestone < warm_up_steps for milestone in milestones):
             raise ValueError(
                 "The learning rate falls after the warm-up. "
                 f"Received: warm_up_steps={warm_up_steps}, milestones={list(milestones)}. Pass a shorter warm-up."

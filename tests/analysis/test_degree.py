@@ -61,17 +61,12 @@ def test_names_the_layer_to_blame():
     network = resnet((8, 8, 1), 3, stage_blocks=(1,), activation="relu", width=4)
     with pytest.raises(NotPolynomial, match=r"layer activation.* of type Activation with activation relu"):
         degree(network)
-    z = keras.Input((4,))
     with pytest.raises(
         NotPolynomial, match=r"Received: the layer ccp with normalize='instance'\. Use normalize='batch'"
     ):
         degree(CCP(3, 2, rank=4, normalize="instance", name="ccp"))
     with pytest.raises(NotPolynomial, match=r"of type Softmax, which is none of these, or not known\. Remove it"):
         degree(keras.layers.Softmax())
-    with pytest.raises(
-        ValueError, match=r"one output .* Received: .*, with 2 outputs\. Pass keras.Model\(inputs, output\)"
-    ):
-        degree(keras.Model(z, [z, z]))
     with pytest.raises(
         ValueError, match=r"functional or sequential .* Received: plain, which is not functional\. Pass"
     ):

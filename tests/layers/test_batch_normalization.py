@@ -164,3 +164,8 @@ def test_training_forms_the_product_again_instead_of_keeping_it():
     # Nothing else reads either, and the second waits for the gradient of the output.
     assert [len(product.outputs[0].consumers()) for product in (*first, *second)] == [1, 1]
     assert not first[0].control_inputs and second[0].control_inputs
+
+
+def test_the_size_of_the_axis_is_known():
+    with pytest.raises(ValueError, match=r"must be fully-defined.* Received: shape=\(None,\) for variable path="):
+        BatchNormalization()(keras.Input((8, 8, None)))

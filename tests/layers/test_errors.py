@@ -167,6 +167,24 @@ CASES = {
         "shortcut='projection' of type str",
         "Pass a layer",
     ),
+    "residual order": (
+        lambda: PolynomialResidual(conv(), 0),
+        "`order` must be a positive integer",
+        "order=0",
+        "Pass order=1",
+    ),
+    "residual factor no layer": (
+        lambda: PolynomialResidual(conv(), 2, factor="dense"),
+        "`factor` must be a Keras layer",
+        "factor='dense' of type str",
+        "Pass a layer",
+    ),
+    "pooled order": (
+        lambda: PooledProduct(keras.layers.Dense(3), 0),
+        "`order` must be a positive integer",
+        "order=0",
+        "Pass order=1",
+    ),
     "shapes differ": (
         lambda: apply(PolynomialResidual(conv(strides=2)), 2, 8, 8, 4),
         "must return the same shape",
@@ -183,3 +201,20 @@ def test_error_says_rule_received_remedy(case):
         function()
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("polynomial", [CCP, NCP, NCPSkip])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"order": 0}, r"`order` must be a positive integer\. Received: order=0\. Pass order=1"),
+        ({"units": 0}, r"`units` must be a positive integer\. Received: units=0\. Pass units=None"),
+        ({"rank": 0}, r"`rank` must be a positive integer\. Received: rank=0\. Pass the number of columns"),
+        ({"rank": None}, r"Exactly one of `rank` and `operator` .* Received: rank=None, operator=None\. Pass rank=64"),
+        ({}, r"take inputs of at least 2 axes.* Received: an input of shape \(2,\)\. Reshape the input"),
+    ],
+    ids=str,
+)
+def test_every_polynomial(polynomial, options, words):
+    with pytest.raises(ValueError, match=words):
+        apply(polynomial(**{"units": 3, "order": 2, "rank": 4, **options}), 2)

@@ -293,6 +293,18 @@ ERRORS = {
         "made of several weights (LoRA)",
         "Pass a layer such as Dense",
     ),
+    "no layer, equalised": (
+        lambda: EqualizedLearningRate("dense"),
+        "`layer` must be a Keras layer",
+        "layer='dense' of type str",
+        "such as Dense(64)",
+    ),
+    "no kernel, equalised": (
+        lambda: EqualizedLearningRate(layers.ReLU()),
+        "takes layers with a `kernel`",
+        "of type ReLU",
+        "Pass a layer such as Dense",
+    ),
     "gain": (
         lambda: EqualizedLearningRate(layers.Dense(4), gain=0),
         "`gain` must be a positive number",

@@ -247,6 +247,10 @@ def test_config_is_small_and_finds_its_table():
         (lambda: SpiralPolynomial(4, SPIRALS, variant="half"), "`variant` must be one of 'simple', 'full'."),
         (lambda: SpiralPolynomial(4, SPIRALS, normalize="vertex"), "`normalize` must be one of 'vertex_batch', "),
         (lambda: SpiralPolynomial(4, SPIRALS, 0), "`order` must be a positive integer."),
+        (lambda: SpiralPolynomial(0, SPIRALS), "`filters` must be a positive integer. Received: filters=0. Pass"),
+        (lambda: SpiralPolynomial(4, [[0.5, 1]]), "`spirals` must be a table of integers .* type float64. Pass"),
+        (lambda: SpiralPolynomial(4, SPIRALS, keep=[5]), "`keep` must be a list of vertices, from 0 to 4. .* Pass the"),
+        (lambda: VertexResample("matrix"), r"`matrix` must have a row .* Received: a matrix of shape \(1,\). Pass"),
         (lambda: VertexResample(np.ones(3)), r"Received: a matrix of shape \(3,\)."),
         (lambda: VertexResample(np.full((2, 3), np.nan)), "with entries that are not finite"),
         (lambda: VertexStandardization(np.ones((5, 3)), np.ones((4, 3))), r"shape \(5, 3\) and \(4, 3\)."),
@@ -260,11 +264,12 @@ def test_errors(make, words):
 
 
 def test_errors_of_another_topology():
-    for layer in (SpiralConv(4, SPIRALS), SpiralPolynomial(4, SPIRALS), VertexResample(np.eye(5))):
+    standardization = VertexStandardization(np.ones((5, 3)), np.ones((5, 3)))
+    for layer in (SpiralConv(4, SPIRALS), SpiralPolynomial(4, SPIRALS), VertexResample(np.eye(5)), standardization):
         with pytest.raises(ValueError, match=r"Received: an input of shape \(None, 6, 3\), where the template has 5"):
             layer.build((None, 6, 3))
     with pytest.raises(ValueError, match="as many channels as their mean"):
-        VertexStandardization(np.ones((5, 3)), np.ones((5, 3))).build((None, 5, 2))
+        standardization.build((None, 5, 2))
 
 
 def test_a_table_that_was_never_loaded_is_refused():

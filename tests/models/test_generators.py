@@ -137,8 +137,10 @@ def test_precision(policy):
     "make, words",
     [
         (lambda: linear_generator(48), "`size` must be one of 32, 64, 128"),
-        (lambda: linear_generator(width=0), "`width` must be positive"),
+        (lambda: linear_generator(width=0), "`width` must be a positive number"),
         (lambda: linear_generator(latent=0), "`latent` must be a positive integer"),
+        (lambda: linear_generator(width="1"), "`width` must be a positive number. Received: width='1'. Pass 1.0"),
+        (lambda: sngan_generator(latent=0), "`latent` must be a positive integer. Received: latent=0. Pass a number"),
         (lambda: sngan_generator(48), "4 times a power of two, at least 8. Received: size=48"),
         (lambda: sngan_generator(polynomials=2), "polynomials=2 with injection=False. Pass injection=True"),
         (lambda: sngan_discriminator(8), "4 times a power of two, at least 16"),

@@ -218,3 +218,21 @@ def test_errors_of_the_statistics():
         mel_mean_and_variance(mel_front_end(mean=0.0, variance=1.0), [waveforms()])
     with pytest.raises(ValueError, match=r"at least one clip.*no batch.*Pass training batches"):
         mel_mean_and_variance(mel_front_end(), [])
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"mels": 0}, r"`mels` must be a positive integer\. Received: mels=0\. Pass the number of bands"),
+        ({"hop": 0.5}, r"`hop` must be a positive integer\. Received: hop=0\.5\. Pass samples"),
+        ({"fft_length": 2}, r"a power of two and at least 4\. Received: fft_length=2\. Pass for example"),
+        (
+            {"lowest_hz": 9000},
+            r"half the sample rate, 8000 Hz.* Received: lowest_hz=9000, .* Pass frequencies in hertz",
+        ),
+        ({"mels": 256}, r"hold a frequency .* Received: mels=256, fft_length=1024, .* Pass fewer mels"),
+    ],
+)
+def test_errors_of_the_layer(settings, words):
+    with pytest.raises(ValueError, match=words):
+        LogMelSpectrogram(**{"mels": 32, "hop": 516, **settings})

@@ -157,7 +157,7 @@ def test_saved_and_loaded(tmp_path):
         (((8, 8, 3), 3), {"block": "wide"}, ("`block` must be one of 'basic', 'bottleneck'", "block='wide'")),
         (((8, 8, 3), 3), {"stem": "5x5"}, ("`stem` must be one of '3x3'", "stem='5x5'")),
         (((8, 8, 3), 3), {"factor_convolution": "all"}, ("`factor_convolution` must be one of None", "'all'")),
-        (((8, 8, 3), 3), {"pooled_rank": 0}, ("`pooled_rank` must be positive", "pooled_rank=0", "Pass a multiple")),
+        (((8, 8, 3), 3), {"pooled_rank": 0}, ("`pooled_rank` must be a positive number", "pooled_rank=0", "Pass a")),
         (
             ((8, 8, 3), 3),
             {"product_convolution": True, "normalize": "layer"},

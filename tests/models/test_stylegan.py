@@ -337,6 +337,32 @@ ERRORS = {
         "mixing=2",
         "Pass mixing=1.0",
     ),
+    "numbers of the styles": (
+        lambda: StyleMixing(8, truncation="1"),
+        "`truncation` must be from 0 to 1",
+        "truncation='1'",
+        "Pass truncation=1.0",
+    ),
+    "styles": (lambda: StyleMixing(0), "`styles` must be a positive integer", "styles=0", "Pass the number of layers"),
+    "width": (lambda: stylegan_mapping(width=0), "`width` must be a positive integer", "width=0", "such as width=8"),
+    "fade of the generator": (
+        lambda: stylegan_synthesis(4, fade=True),
+        "fades in from one of half its size",
+        "fade=True with size=4",
+        "Pass size=8",
+    ),
+    "size of the discriminator": (
+        lambda: stylegan_discriminator(2),
+        "`size` must be 4 times a power of two",
+        "size=2",
+        "Pass 32 or 64",
+    ),
+    "group of the discriminator": (
+        lambda: stylegan_discriminator(8, group=0),
+        "`group` must be a positive integer",
+        "group=0",
+        "such as group=4",
+    ),
     "noise": (
         lambda: NoiseInjection(0).build((None, None, 8, 3)),
         "drawn for positions that are known",

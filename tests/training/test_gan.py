@@ -20,6 +20,7 @@ from pinets_tf.training.gan_checkpoints import GanCheckpoints
 from pinets_tf.training.gan_flags import gan_optimizers
 from pinets_tf.training.gan_losses import LOSSES, with_r1
 from pinets_tf.training.gan_step import LOGGED, Adversaries, GanRecipe
+from pinets_tf.training.shares import apply_gradients
 
 RNG = np.random.default_rng(0)
 REAL = RNG.uniform(-1, 1, (48, 4, 4, 1)).astype("float32")
@@ -327,7 +328,7 @@ def test_an_infinite_gradient_of_any_replica_skips_the_step():
         def replica():
             here = tf.distribute.get_replica_context().replica_id_in_sync_group
             gradients = [tf.where(here == 1, np.inf, tf.ones(v.shape)) for v in one.generator.trainable_variables]
-            one._apply(one.generator_optimizer, gradients, one.generator)
+            apply_gradients(one.generator_optimizer, gradients, one.generator.trainable_variables, tf.constant(True))
 
         strategy.run(replica)
 
@@ -426,14 +427,18 @@ def test_divergence(tmp_path):
     good = lessons(one)
 
     def images(first_step):
-        return good.images(first_step).enumerate().map(lambda i, batch: batch if i < 2 else batch * np.nan)
+        return good.images(first_step).enumerate(first_step).map(lambda i, batch: batch if i < 2 else batch * np.nan)
 
-    message = r"error: A training ends when a loss is not finite\. Received: discriminator loss nan in the steps 3 to 3"
+    message = r"error: A training ends when a loss is not finite\. Received: discriminator loss nan, first in step 3"
+    message += r"; there, in the discriminator of real images, the input .*not finite.*"
     message += r"\. The last good state is kept: .*step_000000002\.npz\. Lower the rate\."
     options = {"log_every": 1, "sample_every": 5, "checkpoint_every": 1, "xla": "off"}
     with pytest.raises(training.Divergence, match=message):
         fit_gan(one, GanLessons(images, good.steps), tmp_path, draw=draw, remedy="Lower the rate.", **options)
     assert [row["step"] for row in history(tmp_path)] == ["1", "2"] and not list(tmp_path.glob("*.keras"))
+    # Not trained with what is not finite.
+    assert all(np.isfinite(value).all() for value in map(ops.convert_to_numpy, one.generator.trainable_variables))
+    one.generator.trainable_variables[0].assign(one.generator.trainable_variables[0] * np.nan)
     with pytest.raises(training.Divergence, match=r"holds finite numbers.*the generator after step 3.*step_000000002"):
         GanCheckpoints(tmp_path).save(one, 3, np.zeros(3))
 

@@ -102,8 +102,14 @@ def test_bad_input(tmp_path, changes, words):
 @pytest.mark.parametrize(
     "module, words",
     [
-        ("sklearn.metrics", r"compared with scikit-learn, which is not installed.*pip install 'pinets_tf\[examples\]'"),
-        ("matplotlib.figure", r"drawn with matplotlib, which is not installed.*pip install 'pinets_tf\[examples\]'"),
+        (
+            "sklearn.metrics",
+            r"compared with scikit-learn\. Received: it is not installed.*pip install 'pinets_tf\[examples\]'",
+        ),
+        (
+            "matplotlib.figure",
+            r"drawn with matplotlib\. Received: it is not installed.*pip install 'pinets_tf\[examples\]'",
+        ),
     ],
 )
 def test_missing_extra(tmp_path, monkeypatch, module, words):
