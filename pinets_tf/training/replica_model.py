@@ -135,8 +135,11 @@ class ReplicaModel(keras.Model):
         return tf.cast(loss, tf.float32), y_pred, dense
 
     def _nothing(self, x):
-        zeros = [tf.zeros_like(variable) for variable in self.trainable_variables]
-        return tf.zeros(()), self(x, training=False), zeros
+        """Returns what a replica without a sample has: its share of the regularisers."""
+        with tf.GradientTape() as tape:
+            loss = self.optimizer.scale_loss(self._loss_of_weights(tf.float32))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        return self._dense(tf.zeros(()), self(x, training=False), gradients)
 
     def resolve_xla(self, choice, batch):
         """Turns XLA on or off, by measurement if `choice` is "auto", and returns a line that says what and why.

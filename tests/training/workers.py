@@ -1,5 +1,6 @@
 """Processes that train together, as the tests of several workers start them."""
 
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -26,7 +27,8 @@ def _work(config, train, folder, number, *arguments):
     Path(folder).mkdir(parents=True, exist_ok=True)
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{folder}/{name}-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
-    os.environ["TF_CONFIG"] = config
+    if json.loads(config)["cluster"]["worker"][1:]:
+        os.environ["TF_CONFIG"] = config
     train(Path(folder), number, *arguments)
 
 
