@@ -84,6 +84,7 @@ def lessons(data):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --order=2. Received: {argv[1]!r}.")
+    training.join_workers()
     with training.exit_on_bad_input():
         if FLAGS.predict:
             training.print_answers(FLAGS.workdir, FLAGS.predict, images.read_image)

@@ -48,6 +48,7 @@ def build(data):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
+    training.join_workers()
     if FLAGS.dataset == pictures.images.SAMPLE:
         training.reduce_for_sample(
             size=32,

@@ -157,6 +157,7 @@ def print_table_4(workdirs):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --epochs=60. Received: {argv[1]!r}.")
+    training.join_workers()
     workdirs = {name: Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}" for name in FLAGS.networks}
     with training.exit_on_bad_input():
         for workdir in workdirs.values() if FLAGS.predict else ():
@@ -167,7 +168,6 @@ def main(argv):
             )
         if FLAGS.predict:
             return
-        training.set_up(FLAGS.strategy, worker_timeout=FLAGS.worker_timeout)
         photographs = load()
     if FLAGS.dataset == SAMPLE:
         training.reduce_for_sample(

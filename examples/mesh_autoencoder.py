@@ -192,6 +192,7 @@ def print_table_5(folder):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --epochs=60. Received: {argv[1]!r}.")
+    training.join_workers()
     if FLAGS.dataset == meshes.SAMPLE:
         training.reduce_for_sample(
             networks=SHORT, epochs=15, learning_rate=3e-3, factors=["4", "4", "2", "2"], xla="off"
@@ -222,6 +223,8 @@ def main(argv):
             # The others are trained all the same.
             print(error)
             failures[name] = error
+    if not training.is_chief():
+        return
     with training.exit_on_bad_input():
         training.run_pca(Path(FLAGS.workdir) / PCA, lessons(shapes, view), FLAGS.latent, facts={"network": PCA})
     print_table_5(FLAGS.workdir)

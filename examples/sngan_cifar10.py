@@ -69,6 +69,7 @@ def lessons(data):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
+    training.join_workers()
     if FLAGS.dataset == pictures.images.SAMPLE:
         training.reduce_for_sample(
             steps=100,
@@ -100,6 +101,8 @@ def main(argv):
             remedy="Pass a lower --learning_rate.",
             facts={"network": name, "seed": FLAGS.seed},
         )
+    if not training.is_chief():
+        return
     training.print_scores(FLAGS.workdir, PAPER, "Table 2")
 
 

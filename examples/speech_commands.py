@@ -111,6 +111,7 @@ def print_table_3(folder):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --epochs=60. Received: {argv[1]!r}.")
+    training.join_workers()
     workdirs = {name: Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}" for name in FLAGS.networks}
     with training.exit_on_bad_input():
         for workdir in workdirs.values() if FLAGS.predict else ():
@@ -129,6 +130,8 @@ def main(argv):
             remedy="Pass --gate or a lower --learning_rate.",
             facts={"network": name, "seed": FLAGS.seed},
         )
+    if not training.is_chief():
+        return
     print_table_3(FLAGS.workdir)
 
 

@@ -141,6 +141,7 @@ def train(name, data, extractor, workdir):
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Settings are flags, such as --steps=1000. Received: {argv[1]!r}.")
+    training.join_workers()
     if FLAGS.dataset == pictures.images.SAMPLE:
         training.reduce_for_sample(
             size=16,
@@ -162,6 +163,8 @@ def main(argv):
     print(data[FLAGS.size].description)
     for name in FLAGS.networks:
         train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
+    if not training.is_chief():
+        return
     training.print_scores(FLAGS.workdir, PAPER, f"StyleGAN on {FLAGS.dataset}, the paper's on FFHQ")
 
 

@@ -129,11 +129,14 @@ def run_local(count, command, restarts=0):
 def _run_once(count, command):
     """Returns the status of all workers together, and whether they were asked to stop."""
     addresses = [f"localhost:{port}" for port in _free_ports(count)]
-    processes = [
+    # Without a GPU each has its share of the cores; more threads than cores would get in each other's way.
+    threads = str(max(1, (os.cpu_count() or count) // count))
+    shared = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
+    processes = []
+    for index in range(count):
+        environment = {**shared, **os.environ, "TF_CONFIG": tf_config(addresses, index)}
         # A session of its own, so that Ctrl-C reaches it once.
-        subprocess.Popen(command, env={**os.environ, "TF_CONFIG": tf_config(addresses, index)}, start_new_session=True)
-        for index in range(count)
-    ]
+        processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
     received: list[int] = []
 
     def hand_on(number, frame):

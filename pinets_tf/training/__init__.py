@@ -24,7 +24,7 @@ from pinets_tf.training.cluster import host_share, hosts, is_chief, meet
 from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.curves import draw_curves
-from pinets_tf.training.fitting import Lessons, results
+from pinets_tf.training.fitting import Lessons, join_workers, results
 from pinets_tf.training.gan import GanLessons, fit_gan, load_adversaries, load_generator, run_gan
 from pinets_tf.training.gan_average import settle_statistics
 from pinets_tf.training.gan_flags import define_gan_flags, gan_optimizers, gan_recipe
@@ -107,6 +107,7 @@ __all__ = [
     "hosts",
     "interpolate",
     "is_chief",
+    "join_workers",
     "load_adversaries",
     "load_autoencoder",
     "load_classifier",

@@ -6,7 +6,9 @@ import os
 import socket
 import sys
 import time
+import zlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -189,3 +191,23 @@ def broadcast(values):
 def meet():
     """Waits until all workers are here."""
     broadcast([np.zeros((), "float32")])
+
+
+def check_agreement(variables):
+    """Compares the values of this worker with those of worker 0, bit for bit.
+
+    Raises:
+        RuntimeError: if they differ.
+    """
+    if not _joined:
+        return
+    own = 0
+    for variable in variables:
+        own = zlib.crc32(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes(), own)
+    (first,) = broadcast([np.int64(own)])
+    if first != own:
+        raise RuntimeError(
+            "All workers end with the same weights. "
+            f"Received: worker {hosts()[0]} with others than worker 0 (checksums {own:08x} and {int(first):08x}). "
+            "Give all workers the same data, flags and versions, and train again with another --workdir."
+        )

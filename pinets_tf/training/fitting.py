@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from pinets_tf.training.checkpoints import Checkpoints
-from pinets_tf.training.cluster import alone, broadcast, host_share, hosts, is_chief, meet
+from pinets_tf.training.cluster import alone, broadcast, check_agreement, host_share, hosts, is_chief, join, meet
 from pinets_tf.training.curves import draw_curves
 from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.loop import Loop, NotFiniteLoss
@@ -26,7 +26,9 @@ from pinets_tf.training.runtime import (
     exit_on_bad_input,
     exit_on_full_disk,
     exit_on_lost_worker,
+    how_it_repeats,
     set_up,
+    several_workers,
     surroundings,
 )
 from pinets_tf.training.shares import scales_loss
@@ -59,6 +61,19 @@ class Lessons:
     class_names: tuple[str, ...] = ()
     unit: str = "images"
     divided: bool = False
+
+
+def join_workers():
+    """Joins the other workers of `TF_CONFIG`, where the flags and it say so, before a script computes anything.
+
+    Without this `run` does it, which is too late for a script that reads its data with TensorFlow before.
+    """
+    from absl.flags import FLAGS
+
+    if not FLAGS.predict:
+        with exit_on_bad_input():
+            if several_workers(FLAGS.strategy):
+                join(FLAGS.worker_timeout)
 
 
 def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts, count=None, once=False):
@@ -102,6 +117,7 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
             return finish(workdir, {})
         parameters = count(network) if count else network.count_params()
         print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
+        print(how_it_repeats(strategy, FLAGS.deterministic))
         with strategy.scope():
             if FLAGS.eval_only:
                 result = {"parameters": parameters, **(alone(evaluate, network, material) if is_chief() else {})}
@@ -197,6 +213,7 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
             loop.run(first_epoch, epochs, first_step)
         except NotFiniteLoss as error:
             raise _divergence(error, model, lessons, checkpoints, remedy) from error
+    check_agreement(network.weights)
     if not is_chief():
         return {}
     alone(network.save, workdir / MODEL)

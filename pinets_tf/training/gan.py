@@ -11,7 +11,7 @@ from keras import ops
 
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.metrics import to_uint8
-from pinets_tf.training.cluster import alone, hosts, is_chief
+from pinets_tf.training.cluster import alone, check_agreement, hosts, is_chief
 from pinets_tf.training.fitting import load_network, run
 from pinets_tf.training.gan_average import put_back, settle_statistics, values_of
 from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
@@ -226,6 +226,7 @@ def fit_gan(
                 interruption.leave(f"the state after step {step:,} of {recipe.steps:,}")
             clock.start(step)
     writer.close()
+    check_agreement([*adversaries.generator.trainable_variables, *adversaries.discriminator.trainable_variables])
     if not is_chief():
         return {}
     alone(gallery.settle)

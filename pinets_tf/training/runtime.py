@@ -56,7 +56,7 @@ def set_up(strategy="auto", precision="float32", seed=0, deterministic=False, wo
     keras.config.set_dtype_policy(precision)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    if strategy == "multi_worker" or (strategy == "auto" and len(cluster.workers()[0]) > 1):
+    if several_workers(strategy):
         return cluster.join(worker_timeout)
     if strategy == "tpu":
         return _join_tpu()
@@ -68,6 +68,11 @@ def set_up(strategy="auto", precision="float32", seed=0, deterministic=False, wo
     # Collective operations of two strategies in one process collide on CPUs (TensorFlow 2.21).
     cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
     return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+def several_workers(strategy):
+    """Returns whether a strategy, as in `set_up`, is that of several workers."""
+    return strategy == "multi_worker" or (strategy == "auto" and len(cluster.workers()[0]) > 1)
 
 
 def _join_tpu():
@@ -91,6 +96,17 @@ def describe(strategy, precision):
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     kind = devices[0].device_type
     return f"{strategy.num_replicas_in_sync} x {kind}, {type(strategy).__name__}, {precision}"
+
+
+def how_it_repeats(strategy, deterministic):
+    """Returns one line that says how far the same command on a new workdir gives the same numbers."""
+    if not deterministic:
+        return "repeats up to rounding: threads add in the order in which they come (--deterministic is bit for bit)"
+    if tf.config.list_logical_devices("GPU"):
+        return "deterministic operations; on GPUs that was never compared bit for bit, another kind gives other bits"
+    replicas = strategy.num_replicas_in_sync
+    others = f"another number of replicas than {replicas} gives" if replicas > 1 else "replicas or other machines give"
+    return f"repeats bit for bit; {others} other bits"
 
 
 def surroundings(strategy):

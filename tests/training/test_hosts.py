@@ -4,12 +4,14 @@ import csv
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
-from pinets_tf import training
+from pinets_tf import launch, training
 from pinets_tf.training import cluster
+from tests.commands import ROOT
 from tests.training import workers
 
 SAMPLES, BATCH, STEPS, EPOCHS = 40, 10, 4, 2
@@ -59,6 +61,13 @@ def train(folder, number, normalise=False, stop=(), strategy="auto"):
             remedy="",
         )
         np.savez(folder / f"weights-{number}.npz", *network.get_weights())
+        # Found out where workers differ.
+        network.weights[0].assign(network.weights[0] + float(number))
+        try:
+            cluster.check_agreement(network.weights)
+            print("agreed")
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
     training.meet()
 
 
@@ -121,6 +130,8 @@ def test_workers_equal_one_process(tmp_path, alone):
     texts = workers.printed(tmp_path)
     assert "epoch 2/2" in texts["out-0"] and "epoch" not in texts["out-1"]
     assert texts["out-1"].startswith("worker 1 of 3 (localhost:")
+    assert "agreed" in texts["out-0"]
+    assert "All workers end with the same weights. Received: worker 2 with others than worker 0" in texts["err-2"]
 
 
 def test_a_signal_to_one_worker_ends_all_and_the_statistics_are_those_of_all(tmp_path):
@@ -144,9 +155,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path, alone):
 
 
 def test_a_missing_worker_is_named():
-    from pinets_tf.launch import _free_ports
-
-    addresses = [f"localhost:{port}" for port in _free_ports(3)]
+    addresses = [f"localhost:{port}" for port in launch._free_ports(3)]
     words = (
         rf"all its workers can be reached\. Received: no answer from worker 1 \({addresses[1]}\), worker 2 .* within"
     )
@@ -181,3 +190,72 @@ def test_workers_of_a_cluster(monkeypatch):
     described = {"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(described))
     assert cluster.workers() == (["a:1", "b:1", "c:1"], 2)
+
+
+def train_gan(folder, number, strategy="auto", stop=()):
+    """Trains two small networks against each other, and saves the weights that this process ends with."""
+    import keras
+    import tensorflow as tf
+
+    from pinets_tf.training.gan import GanLessons, fit_gan
+
+    folder.mkdir(parents=True, exist_ok=True)
+    strategy = training.set_up(strategy)
+    real = np.tanh(np.random.default_rng(0).normal(size=(6, 8, 4, 4, 1))).astype("float32")
+    if number == (stop or (None,))[0]:
+        count, run = iter(range(100)), training.Adversaries.loss_scales
+
+        def scales(self):
+            # Asked for at each row of the history.
+            if next(count) == stop[2]:
+                os.kill(os.getpid(), stop[1])
+            return run(self)
+
+        training.Adversaries.loss_scales = scales
+    with strategy.scope():
+        z = keras.Input((3,))
+        x = keras.layers.BatchNormalization(momentum=0.5)(keras.layers.Dense(16)(z))
+        generator = keras.Model(z, keras.layers.Reshape((4, 4, 1))(keras.layers.Activation("tanh")(x)))
+        x = keras.Input((4, 4, 1))
+        discriminator = keras.Model(x, keras.layers.Dense(1)(keras.layers.Flatten()(x)))
+        recipe = training.GanRecipe(6, batch_size=4, generator_batch_size=8, discriminator_steps=2)
+        optimizers = (keras.optimizers.SGD(0.05, momentum=0.5) for _ in range(2))
+        one = training.Adversaries(generator, discriminator, recipe, *optimizers)
+        lessons = GanLessons(lambda step: tf.data.Dataset.from_tensor_slices(real).skip(step), lambda: 6)
+        intervals = {"log_every": 1, "sample_every": 2, "checkpoint_every": 2, "samples": 4, "xla": "off"}
+        fit_gan(one, lessons, folder, draw=draw, **intervals)
+        weights = [keras.ops.convert_to_numpy(variable) for part in one.state().values() for variable in part]
+        np.savez(folder / f"weights-{number}.npz", *weights)
+    training.meet()
+
+
+def draw(images, path):
+    path.write_bytes(images.tobytes())
+    return images[0]
+
+
+@pytest.mark.long
+def test_two_workers_train_two_networks(tmp_path):
+    assert workers.wait(workers.start(2, train_gan, tmp_path / "run", "auto", (1, signal.SIGTERM, 2))) == [143, 143]
+    assert workers.wait(workers.start(2, train_gan, tmp_path / "run")) == [0, 0], workers.printed(tmp_path / "run")
+    train_gan(tmp_path / "replicas", 0, "mirrored")
+    (first, second), rows = left(tmp_path / "run", 2)
+    (expected,), whole = left(tmp_path / "replicas")
+    for value, other in zip(second, first, strict=True):
+        np.testing.assert_allclose(value, other, rtol=1e-6, atol=1e-7)
+    assert_equal(first, expected)
+    assert [row["step"] for row in rows] == [row["step"] for row in whole] == list("123456")
+    assert (tmp_path / "run" / "generator.keras").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_imagenet_trainer_on_several_workers(tmp_path, count):
+    flags = ["--networks=resnet18", "--width=2", "--size=32", "--resize=36", "--epochs=2", "--batch_size=120"]
+    script = str(ROOT / "examples" / "imagenet.py")
+    command = [launch.sys.executable, script, f"--workdir={tmp_path}", *flags]
+    assert launch.run_local(count, command) == 0
+    result = json.loads((tmp_path / "resnet18" / "seed-0" / "result.json").read_text())
+    assert result["epochs"] == 2 and result["accuracy"] >= 0
+    config = json.loads((tmp_path / "resnet18" / "seed-0" / "config.json").read_text())
+    assert config["replicas"] == count
