@@ -49,6 +49,7 @@ ALLOWED = {
         "absl",
         "fashion_mnist_gan",
         "matplotlib",
+        "tenseal",
         ".layers",
         ".models",
         ".analysis",

@@ -4,6 +4,7 @@ import functools
 
 import keras
 
+from pinets_tf.layers.copying import copy_weights
 from pinets_tf.layers.horner import HornerLayer
 
 
@@ -51,7 +52,7 @@ def without_products(model, after):
             f"Received: after={after!r} for a model of {total} products. Pass a number from 0 to {total}."
         )
     copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy_weights(copy, model)
     left = after
     for layer in _horner_layers(copy):
         layer.products = min(left, layer.computed_products)

@@ -23,6 +23,7 @@ from pinets_tf.export.serving_assets import (
     write_warm_up,
 )
 from pinets_tf.export.signatures import answered, class_count, flat_network, signatures, task_of
+from pinets_tf.layers.copying import copy_weights
 from pinets_tf.models import fold_normalization
 
 HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
@@ -190,7 +191,7 @@ def in_float32(model):
         return model
     warnings.warn(f"{model.name} computes in half precision. It is exported in float32.", stacklevel=3)
     again = type(model).from_config(_without_half_precision(model.get_config()))
-    again.set_weights(model.get_weights())
+    copy_weights(again, model)
     return again
 
 

@@ -90,3 +90,12 @@ def _derive(config, name, dtype=None):
     if dtype is not None and {"name", "dtype"} <= derived.keys():
         derived["dtype"] = keras.saving.serialize_keras_object(dtype)
     return derived
+
+
+def copy_weights(new, old):
+    """Gives a layer or model the weights of another one that is like it."""
+    new.set_weights(old.get_weights())
+    for part in new._flatten_layers():
+        if isinstance(part, keras.layers.Normalization) and part.built:
+            # What it adapted to are weights, of which it computes with copies.
+            part.finalize_state()

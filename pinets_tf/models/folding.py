@@ -2,6 +2,7 @@
 
 import keras
 
+from pinets_tf.layers.copying import copy_weights
 from pinets_tf.layers.horner import HornerLayer
 
 
@@ -67,4 +68,4 @@ def _take_weights(folded, model):
         elif isinstance(old, HornerLayer) and old.folded_config() is not None:
             new.load_folded(old)
         else:
-            new.set_weights(old.get_weights())
+            copy_weights(new, old)

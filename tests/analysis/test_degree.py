@@ -3,8 +3,9 @@
 import keras
 import pytest
 
-from pinets_tf.analysis import NotPolynomial, degree
+from pinets_tf.analysis import NotPolynomial, degree, register_layer
 from pinets_tf.layers import CCP, NCP, PolynomialResidual
+from pinets_tf.layers.learned_constant import LearnedConstant
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, randomise
 from tests.polynomial_degree import assert_polynomial_degree, multiplies_in_float64, normalises_in_float64
@@ -55,6 +56,62 @@ def test_operators_of_higher_degree():
     model = keras.Model(z, block(z))
     assert degree(model) == 5
     assert_polynomial_degree(model, (4,), 5)
+
+
+def test_several_outputs_and_the_arithmetic_of_tensors():
+    z = keras.Input((4,))
+    square = NCP(4, 2, rank=3)(z)
+    outputs = {"a": 1 - square * z * 2, "b": [z, LearnedConstant((4,))(z)]}
+    assert degree(keras.Model(z, outputs)) == {"a": 3, "b": [1, 0]}
+    inner = keras.Model(z, [square, keras.layers.Dense(4)(z)])
+    of_inner = inner(keras.layers.Multiply()([z, z]))
+    assert degree(keras.Model(z, keras.layers.Concatenate()(of_inner))) == 4
+    assert degree(keras.Model(z, of_inner[1])) == 2
+
+
+def test_a_graph_deeper_than_calls_may_be():
+    z = x = keras.Input((1,))
+    for _ in range(700):
+        x = -x
+    assert degree(keras.Model(z, x)) == 1
+
+
+class Gate(keras.layers.Layer):
+    def call(self, inputs):
+        x, y = inputs
+        return x * y * y
+
+
+class Mixed(Gate):
+    """A layer of yours of which the base is known."""
+
+
+class ClippedDense(keras.layers.Dense):
+    def call(self, inputs):
+        return keras.ops.clip(super().call(inputs), -1, 1)
+
+
+def test_layers_of_your_own():
+    z = keras.Input((4,))
+    square = NCP(4, 2, rank=3)(z)
+    model = keras.Model(z, Mixed()([z, square]))
+    with pytest.raises(NotPolynomial, match=r"the layer mixed of type Mixed, .* say with `analysis\.register_layer`"):
+        degree(model)
+    register_layer(Gate, lambda x, y: x + 2 * y)
+    assert degree(model) == 5
+    register_layer(Gate, "product")
+    assert degree(model) == 3
+    register_layer(Mixed, "sum")
+    assert degree(model) == 2
+    register_layer(ClippedDense, lambda degree: 7 * degree)
+    assert degree(keras.Model(z, ClippedDense(2, activation="relu")(square))) == 14
+
+
+def test_errors_of_registering():
+    with pytest.raises(ValueError, match=r"classes of Keras layers\. Received: <Dense .*\. Pass the class itself"):
+        register_layer(keras.layers.Dense(2), "linear")
+    with pytest.raises(ValueError, match=r"one of 'linear', .* Received: kind='affine' for Gate\. Pass one of those"):
+        register_layer(Gate, "affine")
 
 
 def test_names_the_layer_to_blame():

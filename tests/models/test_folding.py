@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from pinets_tf.analysis import without_products
 from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.models import fold_normalization
@@ -99,3 +100,16 @@ def test_half_precision_keeps_scale_and_offset_in_float32():
 def test_errors(model):
     with pytest.raises(ValueError, match=r"built functional or sequential model. Received: <.* Pass one of"):
         fold_normalization(model)
+
+
+def test_adapted_statistics_are_kept():
+    keras.utils.set_random_seed(0)
+    samples = np.random.default_rng(0).normal(5, 3, (64, 5)).astype("float32")
+    adapted = keras.layers.Normalization()
+    adapted.adapt(samples)
+    model = keras.Sequential([keras.Input((5,)), adapted, NCP(3, order=2, rank=4, normalize="batch")])
+    for copy in (fold_normalization(model), without_products(model, 1)):
+        np.testing.assert_allclose(
+            copy.layers[0](samples), keras.ops.convert_to_numpy(model.layers[0](samples)), rtol=1e-6
+        )
+    np.testing.assert_allclose(fold_normalization(model)(samples), model(samples), rtol=1e-4, atol=1e-4)

@@ -1,0 +1,97 @@
+"""What it costs to resume a run, to save its state, and to train in two processes instead of one.
+
+    python benchmarks/training.py
+
+The network is the ResNet18 of order 2 without activations (Sec. 5.1), on 32x32 images that are drawn from the embedded
+sample; 64 channels in the first stage for the first two, --width for the third. Whole commands are run in turn:
+
+- resuming: a run of one epoch, and the same command with a second epoch on its workdir, by the wall clock;
+- checkpoints: the time to save the state against the steps of an epoch of 50,000 images, in this process;
+- two processes: images/s of `python -m pinets_tf.launch --local=2`, a core each, against one process of two threads.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from timing import Claim, Ratio, interleave, machine, print_table
+
+from pinets_tf.models import resnet
+from pinets_tf.training import Checkpoints, CoupledSGD, ReplicaModel
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINER = [str(ROOT / "examples" / "cifar_linear.py"), "--stage_blocks=2,2,2,2", "--batch_size=100", "--xla=off"]
+IMAGES, BATCH = 50_000, 128
+# Of a run of CIFAR-10 at the default interval, which is an epoch.
+CHECKPOINTS, WORKERS, RESUMING = Claim("<=", 1.03), Claim(">=", 0.90), 5.0
+
+
+def command(*flags, launch=()):
+    """Runs the trainer and returns its result and how many seconds it took."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *launch, *TRAINER, *flags], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return results[-1], time.perf_counter() - began
+
+
+def resuming(folder):
+    """Returns the seconds of a command that starts anew and of one that resumes, an epoch each."""
+    flags = ["--width=64", f"--workdir={folder}"]
+    return command(*flags, "--epochs=1")[1], command(*flags, "--epochs=2", "--recipe_epochs=1")[1]
+
+
+def saving(folder, rounds):
+    """Returns the times of a training step and of saving the state after an epoch."""
+    network = resnet((32, 32, 3), 10, stage_blocks=(2, 2, 2, 2), order=2)
+    model = ReplicaModel(network)
+    model.compile(CoupledSGD(0.1), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    checkpoints = Checkpoints(folder, IMAGES // BATCH)
+    checkpoints.set_model(model)
+    checkpoints.restore(model)
+    x = tf.random.stateless_uniform((BATCH, 32, 32, 3), (0, 0))
+    y = tf.constant(np.arange(BATCH) % 10)
+    step = tf.function(lambda: model.update((x, y)))
+    return interleave(
+        {"step": lambda: step().numpy(), "save": lambda: checkpoints.on_epoch_end(0, {"loss": 1.0})}, rounds
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--width", type=int, default=32, help="channels of the first stage, for the two processes")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        timings = saving(folder, options.rounds)
+        pairs = zip(timings.seconds["save"], timings.seconds["step"])
+        share = Ratio.of([1 + save / (step * (IMAGES // BATCH)) for save, step in pairs])
+        rows.append([f"an epoch of {IMAGES:,} images with a checkpoint / without", share, CHECKPOINTS])
+        speeds = []
+        for number in range(options.rounds):
+            flags = ["--epochs=2", f"--width={options.width}"]
+            one, _ = command(*flags, f"--workdir={folder}/one-{number}")
+            two, _ = command(*flags, f"--workdir={folder}/two-{number}", launch=["-m", "pinets_tf.launch", "--local=2"])
+            speeds.append(two["images_per_second"] / one["images_per_second"])
+        rows.append(["images/s of two processes / of one with two threads", Ratio.of(speeds), WORKERS])
+        pairs = [resuming(f"{folder}/resumed-{number}") for number in range(options.rounds)]
+    print_table(rows, f"{machine()}; float32, {options.rounds} rounds")
+    more = sorted(resumed - anew for anew, resumed in pairs)
+    print(
+        f"resuming takes {more[len(more) // 2]:+.1f} s ({more[0]:+.1f} to {more[-1]:+.1f}) more than starting anew, "
+        f"{'meets' if more[len(more) // 2] < RESUMING else 'misses'} < {RESUMING:g} s "
+        f"({', '.join(f'{anew:.1f} s and {resumed:.1f} s' for anew, resumed in pairs)})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What each layer is at inference: an affine map, a sum, a product, one of our polynomials, or none of these."""
+
+import keras
+
+from pinets_tf.layers import (
+    GMMConv,
+    ProdPoly,
+    SpiralConv,
+    VertexResample,
+    VertexStandardization,
+)
+from pinets_tf.layers.batch_normalization import ProductAffine, ProductOffset
+from pinets_tf.layers.fade import Fade
+from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.learned_constant import LearnedConstant
+from pinets_tf.layers.noise_injection import NoiseInjection
+from pinets_tf.layers.style_mixing import StyleMixing
+
+KINDS = ("linear", "sum", "product", "constant")
+
+# Affine maps of one input, and layers that pass their input on. Those with an activation only if it is linear.
+_LINEAR = (
+    keras.layers.Activation,
+    keras.layers.ActivityRegularization,
+    keras.layers.AlphaDropout,
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+    keras.layers.BatchNormalization,
+    keras.layers.Conv1D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3D,
+    keras.layers.Conv3DTranspose,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+    keras.layers.Dense,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dropout,
+    keras.layers.EinsumDense,
+    keras.layers.Flatten,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+    keras.layers.Identity,
+    keras.layers.InputLayer,
+    keras.layers.Normalization,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Rescaling,
+    keras.layers.Reshape,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling2D,
+    keras.layers.UpSampling3D,
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
+    GMMConv,
+    NoiseInjection,
+    ProductAffine,
+    ProductOffset,
+    SpiralConv,
+    StyleMixing,
+    VertexResample,
+    VertexStandardization,
+)
+_SUMS = (
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Concatenate,
+    keras.layers.Subtract,
+    Fade,
+)
+_OURS: dict = {
+    **dict.fromkeys(_LINEAR, "linear"),
+    **dict.fromkeys(_SUMS, "sum"),
+    keras.layers.Multiply: "product",
+    LearnedConstant: "constant",
+    HornerLayer: "polynomial",
+    ProdPoly: "polynomial",
+}
+# What the arithmetic of symbolic tensors makes, by name: Keras does not export these classes.
+_OPERATIONS = {
+    "Add": "sum",
+    "Concatenate": "sum",
+    "Multiply": "product",
+    "Negative": "linear",
+    "Reshape": "linear",
+    "Subtract": "sum",
+}
+_registered: dict = {}
+
+
+class NotPolynomial(ValueError):
+    """Raised for a model that is not known to be a polynomial; names the first layer that is to blame."""
+
+
+def register_layer(layer_class, kind):
+    """Says what the layers of a class of yours are at inference, to all functions of `pinets_tf.analysis`.
+
+    It holds for subclasses too, and comes before what is known of the classes that `layer_class` is derived from.
+
+    Args:
+        layer_class: a subclass of `keras.layers.Layer`, with one output, that treats each element of a batch alone.
+        kind: what is between the inputs and the output at inference:
+            `"linear"`, an affine map of one input, such as a convolution with bias;
+            `"sum"`, an affine map of several inputs together, such as their sum or concatenation;
+            `"product"`, a map that is linear in each of its inputs alone, such as their elementwise or matrix product;
+            `"constant"`, which depends on no input;
+            or a function of the degrees of the inputs that returns the degree of the output: enough for `degree`, while
+            functions that need the terms themselves, such as `contributions`, then raise `NotPolynomial`.
+
+    Raises:
+        ValueError: if `layer_class` is not a class of Keras layers, or `kind` is none of those above.
+
+    Example:
+
+    >>> import keras
+    >>> from pinets_tf.analysis import degree, register_layer
+    >>> class Cube(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return x * x * x
+    >>> register_layer(Cube, lambda degree: 3 * degree)
+    >>> degree(keras.Sequential([keras.Input((4,)), Cube(), keras.layers.Dense(2), Cube()]))
+    9
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
+        raise ValueError(
+            "Kinds are those of classes of Keras layers. "
+            f"Received: {layer_class!r}. Pass the class itself, such as MyLayer."
+        )
+    if not (callable(kind) or kind in KINDS):
+        raise ValueError(
+            f"A kind of layer is one of {', '.join(map(repr, KINDS))}, or a function of degrees. "
+            f"Received: kind={kind!r} for {layer_class.__name__}. Pass one of those."
+        )
+    _registered[layer_class] = kind
+
+
+def kind_of(layer):
+    """Returns what a layer or operation is at inference: one of `KINDS`, `"polynomial"` for ours, or a function.
+
+    Raises:
+        NotPolynomial: if it is none of these, or not known.
+    """
+    for layer_class in type(layer).__mro__:
+        if layer_class in _registered:
+            return _registered[layer_class]
+        if layer_class in _OURS and _is_affine_as_it_is_set(layer):
+            return _OURS[layer_class]
+    if isinstance(layer, KernelWrapper):
+        return kind_of(layer.layer)
+    if not isinstance(layer, keras.layers.Layer) and type(layer).__module__.startswith("keras."):
+        name = type(layer).__name__
+        if name in _OPERATIONS:
+            return _OPERATIONS[name]
+    raise NotPolynomial(
+        f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} of type "
+        f"{type(layer).__name__}{_settings(layer)}, which is none of these, or not known. Remove it, or replace it by "
+        "a layer that is linear at inference; if it is one of yours, say with `analysis.register_layer` what it is."
+    )
+
+
+def _is_affine_as_it_is_set(layer):
+    linear_activation = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
+    return linear_activation and not getattr(layer, "renorm", False)
+
+
+def _settings(layer):
+    activation = getattr(layer, "activation", None)
+    return f" with activation {getattr(activation, '__name__', activation)}" if activation is not None else ""
