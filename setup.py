@@ -15,12 +15,14 @@ EXTRAS = {
     "int8": ["litert-quantizer>=0.11"],
     "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "tf2onnx>=1.17"],
     "openvino": ["openvino>=2025.0"],
+    "encrypted": ["tenseal>=0.3.16"],
     "examples": ["absl-py>=2.1", "matplotlib>=3.9", "scikit-learn>=1.5", "tensorboard>=2.19"],
     "benchmark": ["torch>=2.4"],
 }
 # What the tests need: the package's own extras that they use, and the second backend.
 EXTRAS["test"] = [
     *EXTRAS["data"],
+    *EXTRAS["encrypted"],
     *EXTRAS["examples"],
     *EXTRAS["int8"],
     *EXTRAS["mesh"],

@@ -109,6 +109,13 @@ def configured(text, provoke):
     return provoke_configured
 
 
+def agree_with_another_worker():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_joined", [None])
+        patch.setattr(cluster, "broadcast", lambda values: [value + 1 for value in values])
+        cluster.check_agreement([np.ones(3)])
+
+
 def wait_at_a_taken_port():
     with socket.create_server(("", 0)) as other:
         cluster.wait_for([f"localhost:{other.getsockname()[1]}"], 0, 0)
@@ -221,10 +228,6 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "NotPolynomial": ["tests/analysis/test_contributions.py::test_errors"],
         "ValueError": ["tests/analysis/test_contributions.py::test_errors"],
     },
-    "analysis.grading.check_polynomial": {
-        "NotPolynomial": ["tests/analysis/test_contributions.py::test_errors"],
-        "ValueError": ["tests/analysis/test_contributions.py::test_errors"],
-    },
     "analysis.growth.grow": {"ValueError": ["tests/analysis/test_growth.py::test_says_why_a_layer_cannot_grow"]},
     "analysis.products.without_products": {
         "ValueError": ["tests/models/test_generators.py::test_there_are_so_many_products"],
@@ -232,7 +235,6 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     "analysis.summary.polynomial_summary": {
         "ValueError": ["tests/analysis/test_summary.py::test_says_what_it_takes"],
     },
-    "analysis.rules.kind_of": {"NotPolynomial": ["tests/analysis/test_degree.py::test_names_the_layer_to_blame"]},
     "analysis.rules.register_layer": {"ValueError": ["tests/analysis/test_degree.py::test_errors_of_registering"]},
     "data.epochs.full_batches": {"ValueError": ["tests/data/test_epochs.py::test_full_batches"]},
     "data.epochs.Share": {
@@ -894,6 +896,16 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
         "TimeoutError": [Case(configured(ALONE, lambda: cluster.wait_for(*cluster.workers(), 0)), *NO_WORKER)],
+    },
+    "training.cluster.check_agreement": {
+        "RuntimeError": [
+            Case(
+                lambda path: agree_with_another_worker(),
+                "All workers end with the same weights",
+                "worker 0 with others than worker 0 (checksums",
+                "train again with another --workdir",
+            )
+        ]
     },
     "training.coupled_adam.CoupledAdam": {
         "ValueError": ["tests/training/test_autoencoder.py::test_weight_decay_goes_through_the_moments"],

@@ -1,4 +1,4 @@
-"""What a polynomial network is: its degree, its products, and where its numbers stop being finite."""
+"""What a polynomial network is: its degree, its terms, its products, and where its numbers stop being finite."""
 
 from pinets_tf.analysis.coefficients import Coefficients, coefficients, evaluate
 from pinets_tf.analysis.conversion import ConversionReport, convert

@@ -67,7 +67,7 @@ def truncate(model, order):
     """Returns a model that computes the terms of a polynomial network up to an order, and none above.
 
     The terms are those of `contributions`, also in training, where batch normalisations keep the statistics they have.
-    Up to order n it costs little more than n + 1 times the network, whatever its degree.
+    What it costs depends on `order`, about that many times the network, and not on the degree of the network.
 
     Args:
         model: a built Keras layer, functional or sequential model that is a polynomial at inference.
@@ -75,7 +75,7 @@ def truncate(model, order):
 
     Returns:
         A functional Keras model of the same inputs and outputs. It holds `model`, and so shares its weights; saved and
-        loaded again it has weights of its own.
+        loaded again, where `pinets_tf.analysis` was imported, it has weights of its own.
 
     Raises:
         NotPolynomial: if a layer is no polynomial or not known, or quantised, or known by its degree alone.

@@ -66,7 +66,7 @@ def through(algebra, layer, values, function=None):
 
 def as_outputs(model, values):
     """Returns a flat list with something of each output of a layer or model in the structure of these outputs."""
-    if isinstance(model, keras.Model) and not isinstance(model, keras.Sequential):
+    if getattr(model, "outputs", None) and not isinstance(model, keras.Sequential):
         return keras.tree.pack_sequence_as(model.output, values)
     return values[0]
 

@@ -151,8 +151,7 @@ def register_layer(layer_class, kind):
 def kind_of(layer):
     """Returns what a layer or operation is at inference: one of `KINDS`, `"polynomial"` for ours, or a function.
 
-    Raises:
-        NotPolynomial: if it is none of these, or not known.
+    Of what is none of these, or not known, it raises `NotPolynomial`.
     """
     for layer_class in type(layer).__mro__:
         if layer_class in _registered:
