@@ -17,7 +17,7 @@ from pinets_tf.layers.copying import copy_layer
 
 # What is computed at once, and how many numbers go into a network at once.
 _MOST_ENTRIES = 2**24
-_MOST_INPUTS = 2**20
+_MOST_INPUTS = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +57,9 @@ def coefficients(model, order=None, *, symmetric=True, entries=None):
         order: the last order N whose tensor is returned; by default the degree of the model.
         symmetric: whether tensors are symmetric, or else as the factors define them.
         entries: `None` for all, or an index for each of the n input axes of W^[n], which says what is computed: an
-            integer, a slice, or a list of integers, each axis by itself as with `numpy.ix_`. `(5, 9)` is the weight of
-            z_5 z_9, `(5, slice(None))` are those of z_5 with each other number: for inputs that are too large for whole
-            tensors.
+            integer, a slice, or a list of integers, each axis by itself as with `numpy.ix_`. `(5, 9)` is W^[2]_{5 9},
+            half of the weight of z_5 z_9, and `(5, slice(None))` is W^[2]_{5 j} for all j: for inputs that are too
+            large for whole tensors.
 
     Returns:
         `Coefficients`; with `entries` the array W^[n][:, i1, ..., in], without the axes whose index is an integer.
@@ -96,23 +96,25 @@ def coefficients(model, order=None, *, symmetric=True, entries=None):
     size = sum(map(_size, shapes))
     if entries is None:
         order = degree(model) if order is None else order
-        wanted = [[np.arange(size)] * n for n in range(1, order + 1)]
+        number = sum(size**n for n in range(1, order + 1))
     else:
-        wanted = [_indices(entries, order, size)]
-    number = _size(_output_shape(model, shapes)) * sum(math.prod(map(len, indices)) for indices in wanted)
+        indices = _indices(entries, order, size)
+        number = math.prod(map(len, indices))
+    number *= _size(_output_shape(model, shapes))
     if number > _MOST_ENTRIES:
+        counted = f"{number:,}" if number < 10**15 else f"about 10^{math.floor(math.log10(number))}"
         raise ValueError(
             f"At most {_MOST_ENTRIES:,} entries of coefficient tensors are computed at once. Received: {model.name} "
-            f"with {size:,} inputs and order={order!r}, which are {number:,} entries. Pass a smaller `order`, or say "
+            f"with {size:,} inputs and order={order!r}, which are {counted} entries. Pass a smaller `order`, or say "
             "with `entries` which of them, such as entries=(0, slice(None))."
         )
     exact = _in_float64(model)
-    tensors = [_tensor(exact, shapes, indices, symmetric) for indices in wanted]
-    if entries is None:
-        constant = contributions(exact, [np.zeros((1, *shape[1:])) for shape in shapes], max_order=0)
-        return Coefficients(constant.reshape(-1).astype("float64"), tuple(tensors))
-    dropped = [axis for axis, index in enumerate(entries, start=1) if isinstance(index, numbers.Integral)]
-    return tensors[0].squeeze(tuple(dropped))
+    if entries is not None:
+        dropped = [axis for axis, index in enumerate(entries, start=1) if isinstance(index, numbers.Integral)]
+        return _tensor(exact, shapes, indices, symmetric).squeeze(tuple(dropped))
+    constant = contributions(exact, [np.zeros((1, *shape[1:])) for shape in shapes], max_order=0)
+    tensors = [_tensor(exact, shapes, [np.arange(size)] * n, symmetric) for n in range(1, order + 1)]
+    return Coefficients(constant.reshape(-1).astype("float64"), tuple(tensors))
 
 
 def evaluate(coefficients, z):
@@ -290,6 +292,9 @@ def _in_float64(model):
 def _copied(layer):
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
         return keras.models.clone_model(layer, clone_function=_copied, recursive=True)
+    if not isinstance(layer, keras.layers.Layer):
+        # An operation, such as the sum of two tensors.
+        return type(layer).from_config(layer.get_config())
     copy = copy_layer(layer, layer.name, "float64")
     if layer.built and not copy.built:
         copy.build_from_config(layer.get_build_config())

@@ -207,7 +207,7 @@ def fit_gan(
                 values = dict(zip(LOGGED, sums / (step - since)))
                 if not recipe.r1:
                     del values["r1"]
-                values |= adversaries.loss_scales()
+                values |= {**adversaries.loss_scales(), **adversaries.skipped_steps()}
                 speed = clock.steps_per_second() * recipe.discriminator_steps * recipe.batch_size
                 history.add(step, {**values, "images_per_second": speed})
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())

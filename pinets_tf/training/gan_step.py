@@ -160,6 +160,16 @@ class Adversaries:
             for name, one in scaled.items()
         }
 
+    def skipped_steps(self):
+        """Returns how many steps of each optimizer its loss scaling has skipped so far, of those that have one."""
+        steps = int(ops.convert_to_numpy(self.steps_done))
+        taken = {"generator_optimizer": steps, "discriminator_optimizer": steps * self.recipe.discriminator_steps}
+        return {
+            name.replace("optimizer", "skipped_steps"): taken[name] - int(ops.convert_to_numpy(one.iterations))
+            for name, one in self.optimizers().items()
+            if scales_loss(one)
+        }
+
     def step(self, real):
         """Trains on the real images of one replica, and returns its share of the losses of `LOGGED`.
 

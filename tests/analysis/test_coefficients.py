@@ -110,6 +110,17 @@ def test_a_float32_network_has_those_of_its_float64_copy(network):
     np.testing.assert_allclose(even, 2 * found.tensors[1][:, i, j] + fourth, rtol=1e-10, atol=1e-12)
 
 
+def test_a_graph_of_shared_and_nested_layers_and_arithmetic():
+    a, b = keras.Input((2,)), keras.Input((3,))
+    shared = CCP(3, 2, rank=3)
+    nested = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3), CCP(3, 2, rank=2)])
+    model = keras.Model([a, b], shared(keras.layers.Dense(3)(a)) * shared(b) + nested(b) - 1.0)
+    found = coefficients(model)
+    assert [W.shape for W in found.tensors] == [(3, *[5] * n) for n in range(1, 5)]
+    z = [np.random.default_rng(0).normal(size=(4, size)).astype("float32") for size in (2, 3)]
+    np.testing.assert_allclose(evaluate(found, z), numpy(model(z)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("symmetric", first_elsewhere([True, False]))
 def test_entries_are_those_of_the_whole_tensors(network, symmetric):
     _, second, third = coefficients(network, 3, symmetric=symmetric).tensors
@@ -149,6 +160,10 @@ def test_errors():
         ValueError, match=r"At most 16,777,216 .* 3,072 inputs and order=3, which are 58,000,939,008 entr.*`entries`"
     ):
         coefficients(large)
+    with pytest.raises(ValueError, match=r"order=5000, which are about 10\^17437 entries"):
+        coefficients(large, 5000)
+    with pytest.raises(ValueError, match=r"order=None, which are 18,874,368 entries"):
+        coefficients(large, entries=(slice(None), slice(None)))
     for entries in ((), (1, 2), 3, [1, 2, 3]):
         with pytest.raises(
             ValueError, match=r"a tuple of one index .* Received: entries=.* with order=3\. Pass for ex"

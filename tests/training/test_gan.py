@@ -294,6 +294,7 @@ def test_mixed_precision(precision, strategy, xla, tmp_path):
     assert all(np.isfinite(float(row[name])) for row in rows for name in LOGGED)
     scale = "32768" if precision == "mixed_float16" else None
     assert [rows[0].get(f"{name}_scale") for name in ("generator", "discriminator")] == [scale, scale]
+    assert rows[0].get("generator_skipped_steps") == (scale and "0")
     for value, old in zip(values(one.generator.trainable_variables), before):
         assert value.dtype == np.float32 and not np.array_equal(value, old)
 
@@ -333,6 +334,9 @@ def test_an_infinite_gradient_of_any_replica_skips_the_step():
         strategy.run(replica)
 
     apply()
+    one.steps_done.assign(1)
+    assert one.skipped_steps() == {"generator_skipped_steps": 1, "discriminator_skipped_steps": 1}
+    one.steps_done.assign(0)
     after = everything(one)
     assert_same({"generator": after["generator"]}, {"generator": before["generator"]})
     assert one.loss_scales() == {"generator_scale": 2.0**14, "discriminator_scale": 2.0**15}
