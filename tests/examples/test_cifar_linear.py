@@ -94,5 +94,5 @@ def test_divergence_ends_with_a_message(dataset, tmp_path):
     options = [*TINY, "--learning_rate=1e30", "--nogate", "--normalize=none"]
     done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path}", *options, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "ends when its loss is not finite. Received: NaN or Inf loss encountered" in done.stderr
+    assert "ends when its loss is not finite. Received: that of step" in done.stderr
     assert "Pass --gate, --normalize=batch, a lower --learning_rate" in done.stderr
