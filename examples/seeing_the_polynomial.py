@@ -42,7 +42,7 @@ COLORS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56
 AT_ONCE, GROWN = "#D55E00", "#0072B2"
 SHOWN_CLASSES, SHOWN_PIXELS, LETTERS = 3, 3, "ABC"
 # Pixels whose interactions are looked for are so far apart, and those that are drawn twice as far.
-SPACING = 4
+SPACING = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +158,7 @@ def draw_contributions(measured, data, picture):
     cases = {f"right from order {n} on": len(orders) - n for n in orders[1:]} | {"wrong with all orders together": 0}
     found = {name: np.flatnonzero(streak == length) for name, length in cases.items()}
     found = {name: indices for name, indices in found.items() if len(indices)}
-    figure = new_figure(11, 2.5 * len(found) + 0.8)
+    figure = new_figure(11, 2.6 * len(found) + 0.8)
     panels = figure.subplots(len(found), 2, squeeze=False, width_ratios=(1, 5))
     width = 0.8 / len(orders)
     for (image, bars), (name, indices) in zip(panels, found.items()):
@@ -179,8 +179,8 @@ def draw_contributions(measured, data, picture):
         bars.set_xticks(places, names)
         bars.axhline(0, color="black", linewidth=0.6)
         bars.set_ylabel("added to the score")
-        said = ", ".join(f"0 to {n}: {data.class_names[measured.scores[n][index].argmax()]}" for n in orders[1:])
-        bars.set_title(f"{name}   (answers of orders {said})", fontsize=10)
+        said = ", ".join(data.class_names[measured.scores[n][index].argmax()] for n in orders[1:])
+        bars.set_title(f"{name}\nanswers with orders up to {', '.join(map(str, orders[1:]))}: {said}", fontsize=10)
         bars.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -282,9 +282,9 @@ def _place(pixel, width):
 
 
 def draw_truncation(at_once, grown, picture):
-    figure = new_figure(8, 4.8)
-    axes = figure.subplots()
     orders = np.arange(len(at_once))
+    figure = new_figure(max(8, 1.6 * len(orders)), 4.8)
+    axes = figure.subplots()
     for name, accuracies, shift, color in (
         (f"of order {FLAGS.order} from the start", at_once, -0.2, AT_ONCE),
         (f"grown from order 1 to {FLAGS.order}", grown, 0.2, GROWN),
@@ -331,10 +331,11 @@ def draw_growth(at_once, grown, picture):
         label=f"where it grew (a class score changed by {max(grown.jumps):.0e} at most)",
     )
     for n in range(1, FLAGS.order + 1):
-        middle = (n - 0.5) * FLAGS.epochs + 0.5 * (n == 1)
+        middle = (n - 0.5) * FLAGS.epochs
         axes.text(middle, 0.98, f"order {n}", color=GROWN, ha="center", va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel="epochs of training", ylabel="test images answered rightly, percent")
     axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(0, len(epochs) + 0.3)
     axes.margins(y=0.15)
     axes.grid(alpha=0.25)
     axes.set_title("A network whose order is raised during training")
