@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-ON_EVERY_BACKEND = tests/layers tests/conformance tests/models tests/analysis/test_degree.py tests/metrics
+ON_EVERY_BACKEND = tests/layers tests/conformance tests/analysis/test_degree.py tests/metrics
 # Of what is run once, compiling is most of the time.
 QUICK_COMPILE = --xla_backend_optimization_level=0
 # TensorFlow's notes about the machine would hide what the commands print.
@@ -31,7 +31,7 @@ test: $(VENV)/.ready-test lint
 
 test-long: $(VENV)/.ready-test
 	$(BIN)/python -m pytest -m long tests
-	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 tests/analysis
+	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 tests/analysis tests/models
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

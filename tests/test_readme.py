@@ -25,8 +25,15 @@ def test_programs():
         exec(compile(program, "README.md", "exec"), {})
 
 
-def test_scripts_in_their_order(tmp_path):
-    for command in COMMANDS:
+# Of the trainers those whose networks are exported; the others run in tests/examples, and here in the long run.
+NEEDED = [command for command in COMMANDS if "runs/order2" in command or "fashion" in command or "export/" in command]
+
+
+@pytest.mark.parametrize(
+    "commands", [NEEDED, pytest.param([c for c in COMMANDS if c not in NEEDED], marks=pytest.mark.long)], ids=len
+)
+def test_scripts_in_their_order(commands, tmp_path):
+    for command in commands:
         if command.startswith("python "):
             _, script, *arguments = command.split()
             # Of the sweep, which hands its last flags on, one run instead of six.

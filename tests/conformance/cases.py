@@ -250,12 +250,25 @@ FIRST = {case.cls: (name, case) for name, case in reversed(CASES.items())}
 one_of_each_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FIRST.values()])
 # What has statistics, scalars or losses of its own, which replicas have to agree on.
 _SHARED = ("batch", "gate", "learned", "regularised")
-SHARING = [pytest.param(case, id=name) for name, case in CASES.items() if any(word in name for word in _SHARED)]
-sharing_variants = pytest.mark.parametrize("case", SHARING)
+SHARING_NAMES = [name for name in CASES if any(word in name for word in _SHARED)]
 # On other backends, where compiling takes most of the time, the first variants stand for the others.
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ALL = {name: case for name, case in CASES.items() if ON_TENSORFLOW or FIRST[case.cls][0] == name}
 every_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in ALL.items()])
+
+
+def _others_in_the_long_run(cases):
+    seen = set()
+    for name, case in cases.items():
+        yield pytest.param(case, id=name, marks=[pytest.mark.long] if case.cls in seen else [])
+        seen.add(case.cls)
+
+
+# Where a guarantee costs most: the first variant of each layer in every run, the others in `make test-long`.
+every_layer_in_the_long_run = pytest.mark.parametrize("case", list(_others_in_the_long_run(ALL)))
+sharing_variants_in_the_long_run = pytest.mark.parametrize(
+    "case", list(_others_in_the_long_run({name: CASES[name] for name in SHARING_NAMES}))
+)
 tensorflow_only = pytest.mark.skipif(not ON_TENSORFLOW, reason="a guarantee of TensorFlow")
 
 

@@ -4,7 +4,15 @@ import keras
 import numpy as np
 
 from pinets_tf.layers import NCP, LogMelSpectrogram, PolynomialResidual, VertexResample, VertexStandardization
-from tests.conformance.cases import every_layer, functional, numpy, one_of_each_layer, tensorflow_only, with_head
+from tests.conformance.cases import (
+    every_layer,
+    every_layer_in_the_long_run,
+    functional,
+    numpy,
+    one_of_each_layer,
+    tensorflow_only,
+    with_head,
+)
 
 NOT_TRAINED = (LogMelSpectrogram, VertexResample, VertexStandardization)
 
@@ -56,7 +64,7 @@ def test_unknown_spatial_sizes(case):
     assert numpy(model(large)).shape[1] == 2 * numpy(model(small)).shape[1]
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_works_in_sequential_and_trains(case):
     layer = case.make()
     head = [keras.layers.Flatten(), keras.layers.Dense(1)]

@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import computing_layers, every_layer, functional, numpy, with_head
+from tests.conformance.cases import (
+    computing_layers,
+    every_layer,
+    every_layer_in_the_long_run,
+    functional,
+    numpy,
+    with_head,
+)
 
 POLICIES = ("mixed_float16", "mixed_bfloat16", "bfloat16", "float64")
 
@@ -36,7 +43,7 @@ def test_global_policy_gives_nearly_the_same_numbers(case, policy):
     assert error <= 0.05 * max(1.0, np.abs(expected).max())
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_trains_under_mixed_float16(case):
     keras.config.set_dtype_policy("mixed_float16")
     head = [keras.layers.Flatten(), keras.layers.Dense(1, dtype="float32")]

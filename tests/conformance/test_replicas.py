@@ -9,7 +9,7 @@ from tests.conformance.cases import (
     functional,
     one_of_each_layer,
     randomise,
-    sharing_variants,
+    sharing_variants_in_the_long_run,
     tensorflow_only,
 )
 
@@ -54,7 +54,7 @@ def assert_replicas_agree(*arguments):
 with_and_without_xla = pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 
 
-@sharing_variants
+@sharing_variants_in_the_long_run
 def test_two_replicas_equal_one(case):
     # Each replica has the statistics of its own half of the batch, which are left out of this comparison.
     assert_replicas_agree(case, False, True, case.batch(4))

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import every_layer, functional, numpy, randomise, tensorflow_only
+from tests.conformance.cases import every_layer_in_the_long_run, functional, numpy, randomise, tensorflow_only
 
 pytestmark = tensorflow_only
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_saved_model_and_tflite(case, tmp_path):
     model = functional(case)
     randomise(model)

@@ -1,5 +1,7 @@
 """The demo from data to a served answer, with one short epoch, and again."""
 
+import pytest
+
 from tests.commands import run
 
 
@@ -15,6 +17,11 @@ def test_demo(tmp_path):
     for picture in ("predictions.png", "curves.png"):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
 
+
+@pytest.mark.long
+def test_again(tmp_path):
+    command = ["examples/demo.py", "--workdir=out", "--epochs=1", "--width=2"]
+    run(*command, cwd=tmp_path)
     # What was lost, or not finished, is made again from the checkpoints; the rest is reused.
     lost = [tmp_path / "out" / "linear" / "model.keras", tmp_path / "out" / "polynomial.tflite"]
     for file in lost:
