@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import every_layer, functional, numpy, one_of_each_layer, randomise, tensorflow_only
+from tests.conformance.cases import (
+    every_layer_in_the_long_run,
+    functional,
+    numpy,
+    one_of_each_layer,
+    randomise,
+    tensorflow_only,
+)
 
 pytestmark = tensorflow_only
 
@@ -18,7 +25,7 @@ def values_and_gradients(model, inputs):
     return outputs, tape.gradient(loss, model.trainable_variables)
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_xla_equals_eager(case):
     import tensorflow as tf
 

@@ -58,6 +58,7 @@ def test_fashion_mnist_again(fashion):
     assert (folder / "interpolation.png").exists()
 
 
+@pytest.mark.long
 def test_yale_b_from_an_npz(tmp_path):
     faces = np.random.default_rng(0).integers(0, 256, (12, 40, 40)).astype("uint8")
     np.savez(tmp_path / "faces.npz", x=faces)

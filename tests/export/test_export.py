@@ -62,7 +62,7 @@ def small_stylegan():
     [
         (lambda: linear_generator(latent=6, width=0.02), 1),
         (lambda: sngan_generator(latent=6, width=4, injection=True, polynomials=2), 3),
-        (small_stylegan, 3),
+        pytest.param(small_stylegan, 3, marks=pytest.mark.long),
     ],
     ids=["linear", "sngan", "stylegan"],
 )

@@ -125,7 +125,15 @@ def test_a_full_disk_loses_nothing(data, tmp_path, monkeypatch):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_second_signal_ends_at_once():
+@pytest.fixture
+def heard():
+    """Ctrl-C, which a shell that starts the tests in the background lets them ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_ends_at_once(heard):
     with pytest.raises(KeyboardInterrupt), training.Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.received == signal.SIGINT
