@@ -117,7 +117,8 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
             return finish(workdir, {})
         parameters = count(network) if count else network.count_params()
         print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
-        print(how_it_repeats(strategy, FLAGS.deterministic))
+        if not FLAGS.eval_only:
+            print(how_it_repeats(strategy, FLAGS.deterministic))
         with strategy.scope():
             if FLAGS.eval_only:
                 result = {"parameters": parameters, **(alone(evaluate, network, material) if is_chief() else {})}

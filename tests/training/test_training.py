@@ -11,6 +11,7 @@ import tensorflow as tf
 from pinets_tf import training
 from pinets_tf.data import images
 from pinets_tf.models import resnet
+from pinets_tf.training import runtime
 from pinets_tf.training.progress import duration
 
 
@@ -259,6 +260,13 @@ def test_skipped_steps_are_counted(data, tmp_path, capsys):
     assert f"skipped_steps {skipped}" in capsys.readouterr().out
     again = training.Checkpoints(tmp_path, steps_per_epoch=4)
     assert again.restore(trainer()) == 1 and again.first_step == 0
+
+
+def test_how_a_run_repeats_is_said():
+    assert runtime.how_it_repeats(training.set_up("none"), False).endswith("(--deterministic is bit for bit)")
+    said = runtime.how_it_repeats(training.set_up("mirrored"), True)
+    assert said == "repeats bit for bit; another number of replicas than 2 gives other bits"
+    assert runtime.how_it_repeats(training.set_up("none"), True).startswith("repeats bit for bit; replicas or other")
 
 
 def test_set_up():
