@@ -60,6 +60,7 @@ def test_deterministic_runs_are_the_same(dataset, tmp_path):
     assert config["versions"]["tensorflow"] == tf.__version__ and config["replicas"] == len(config["devices"]) == 1
 
 
+@pytest.mark.long
 def test_mixed_precision_with_xla(dataset, tmp_path):
     options = [*TINY[:-1], "--xla=on", "--precision=mixed_float16", "--order=3", "--activation=relu"]
     options += ["--product_convolution", "--factor_convolution=every", "--initializer=r_polynets"]

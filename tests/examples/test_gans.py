@@ -46,6 +46,7 @@ def test_fashion_mnist(fashion):
     assert generator.count_params() == result["parameters"]
 
 
+@pytest.mark.long
 def test_fashion_mnist_again(fashion):
     folder, printed = fashion
     again = run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout

@@ -48,6 +48,7 @@ def test_trains_and_prints_table_5(trained):
     assert len(list((folder / "hierarchies").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_another_seed_joins_the_table_and_finished_networks_are_kept(trained):
     folder, options, printed = trained
     model = folder / "run" / "spiral" / "seed-0" / "model.keras"

@@ -76,6 +76,7 @@ def test_step_is_that_of_keras(data, xla):
         np.testing.assert_allclose(value, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("xla", [False, True])
 def test_replicas_log_the_loss_of_the_whole_batch(data, xla):
     alone = fit(trainer(xla), data, epochs=1)
