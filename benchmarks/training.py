@@ -1,11 +1,10 @@
-"""What it costs to resume a run, to save its state, and to train in two processes instead of one.
+"""What it costs to save the state of a run, and to train in two processes instead of one.
 
     python benchmarks/training.py
 
 The network is the ResNet18 of order 2 without activations (Sec. 5.1), on 32x32 images that are drawn from the embedded
-sample; 64 channels in the first stage for the first two, --width for the third. Whole commands are run in turn:
+sample; 64 channels in the first stage for the first, --width for the second:
 
-- resuming: a run of one epoch, and the same command with a second epoch on its workdir, by the wall clock;
 - checkpoints: the time to save the state against the steps of an epoch of 50,000 images, in this process;
 - two processes: images/s of `python -m pinets_tf.launch --local=2`, a core each, against one process of two threads.
 """
@@ -15,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -30,23 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 TRAINER = [str(ROOT / "examples" / "cifar_linear.py"), "--stage_blocks=2,2,2,2", "--batch_size=100", "--xla=off"]
 IMAGES, BATCH = 50_000, 128
 # Of a run of CIFAR-10 at the default interval, which is an epoch.
-CHECKPOINTS, WORKERS, RESUMING = Claim("<=", 1.03), Claim(">=", 0.90), 5.0
+CHECKPOINTS, WORKERS = Claim("<=", 1.03), Claim(">=", 0.90)
 
 
 def command(*flags, launch=()):
-    """Runs the trainer and returns its result and how many seconds it took."""
-    began = time.perf_counter()
+    """Runs the trainer and returns its result."""
     done = subprocess.run(
         [sys.executable, *launch, *TRAINER, *flags], check=True, capture_output=True, text=True, cwd=ROOT
     )
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return results[-1], time.perf_counter() - began
-
-
-def resuming(folder):
-    """Returns the seconds of a command that starts anew and of one that resumes, an epoch each."""
-    flags = ["--width=64", f"--workdir={folder}"]
-    return command(*flags, "--epochs=1")[1], command(*flags, "--epochs=2", "--recipe_epochs=1")[1]
+    return results[-1]
 
 
 def saving(folder, rounds):
@@ -79,18 +70,11 @@ def main():
         speeds = []
         for number in range(options.rounds):
             flags = ["--epochs=2", f"--width={options.width}"]
-            one, _ = command(*flags, f"--workdir={folder}/one-{number}")
-            two, _ = command(*flags, f"--workdir={folder}/two-{number}", launch=["-m", "pinets_tf.launch", "--local=2"])
+            one = command(*flags, f"--workdir={folder}/one-{number}")
+            two = command(*flags, f"--workdir={folder}/two-{number}", launch=["-m", "pinets_tf.launch", "--local=2"])
             speeds.append(two["images_per_second"] / one["images_per_second"])
         rows.append(["images/s of two processes / of one with two threads", Ratio.of(speeds), WORKERS])
-        pairs = [resuming(f"{folder}/resumed-{number}") for number in range(options.rounds)]
     print_table(rows, f"{machine()}; float32, {options.rounds} rounds")
-    more = sorted(resumed - anew for anew, resumed in pairs)
-    print(
-        f"resuming takes {more[len(more) // 2]:+.1f} s ({more[0]:+.1f} to {more[-1]:+.1f}) more than starting anew, "
-        f"{'meets' if more[len(more) // 2] < RESUMING else 'misses'} < {RESUMING:g} s "
-        f"({', '.join(f'{anew:.1f} s and {resumed:.1f} s' for anew, resumed in pairs)})"
-    )
 
 
 if __name__ == "__main__":
