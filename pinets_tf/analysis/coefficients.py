@@ -13,7 +13,7 @@ from pinets_tf.analysis.degree import degree
 from pinets_tf.analysis.grading import Grading, check_polynomial, computed_by, contributions, input_shapes
 from pinets_tf.analysis.propagation import through
 from pinets_tf.layers.checks import positive_integer
-from pinets_tf.layers.copying import copy_layer
+from pinets_tf.layers.copying import copy_layer, copy_weights
 
 # What is computed at once, and how many numbers go into a network at once.
 _MOST_ENTRIES = 2**24
@@ -279,13 +279,13 @@ def _in_float64(model):
         return model
     try:
         copy = _copied(model)
-    except Exception as error:
+    except Exception as error:  # Whatever a layer raises that is made from a config which lacks something.
         raise ValueError(
             "Coefficients are those of a copy of the model with float64 layers, made from their configs. "
             f"Received: {model.name}, of which none can be made ({error}). Give its layers a complete `get_config`, or "
             "make it with dtype='float64'."
         ) from error
-    copy.set_weights(model.get_weights())
+    copy_weights(copy, model)
     return copy
 
 

@@ -187,3 +187,12 @@ def test_errors():
         coefficients(built(keras.layers.Dense(2, activation="relu", name="relu"), (3,)))
     with pytest.raises(ValueError, match=r"the size of its tensors\. Received: 4 numbers for .* size 3\. Pass what"):
         evaluate(coefficients(built(CCP(2, 2, rank=3), (3,))), np.zeros((2, 4)))
+
+
+def test_what_a_normalisation_has_adapted_to_is_kept():
+    samples = np.random.default_rng(0).normal(5, 3, (64, 4)).astype("float32")
+    adapted = keras.layers.Normalization()
+    adapted.adapt(samples)
+    model = keras.Sequential([keras.Input((4,)), adapted, keras.layers.Dense(2)])
+    found = evaluate(coefficients(model), samples)
+    np.testing.assert_allclose(found, keras.ops.convert_to_numpy(model(samples)), rtol=1e-4, atol=1e-4)
