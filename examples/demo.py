@@ -18,7 +18,7 @@ import numpy as np
 from absl import app, flags
 
 from pinets_tf import training
-from pinets_tf.analysis import NotPolynomial, degree
+from pinets_tf.analysis import degree
 from pinets_tf.data import images
 from pinets_tf.models import resnet
 
@@ -81,10 +81,7 @@ def train(name, data, folder):
     )
     if first < FLAGS.epochs or not (workdir / "model.keras").exists():
         network.save(workdir / "model.keras")
-    try:
-        polynomial_degree = str(degree(network))
-    except NotPolynomial:
-        polynomial_degree = "none"
+    polynomial_degree = str(degree(network) or "none")
     _, accuracy = model.evaluate(images.test_batches(data, BATCH_SIZE), verbose=0)
     speed = float(checkpoints.history[-1]["images_per_second"])
     return network, [name, f"{network.count_params():,}", polynomial_degree, f"{accuracy:.3f}", f"{speed:,.0f}"]

@@ -197,10 +197,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     "analysis.conversion.convert": {
         "ValueError": ["tests/analysis/test_conversion.py::test_says_what_cannot_be_converted"]
     },
-    "analysis.degree.degree": {
-        "NotPolynomial": ["tests/analysis/test_degree.py::test_names_the_layer_to_blame"],
-        "ValueError": ["tests/analysis/test_degree.py::test_names_the_layer_to_blame"],
-    },
+    "analysis.degree.degree": {"ValueError": ["tests/analysis/test_degree.py::test_errors"]},
+    "analysis.degree.first_not_polynomial": {"ValueError": ["tests/analysis/test_degree.py::test_errors"]},
     "analysis.encryption.encrypted_ready": {
         "ValueError": ["tests/analysis/test_encryption.py::test_says_what_it_takes"],
     },

@@ -2,7 +2,7 @@
 
 from pinets_tf.analysis.coefficients import Coefficients, coefficients, evaluate
 from pinets_tf.analysis.conversion import ConversionReport, convert
-from pinets_tf.analysis.degree import degree
+from pinets_tf.analysis.degree import degree, first_not_polynomial
 from pinets_tf.analysis.encryption import EncryptionObstacle, EncryptionReport, encrypted_ready
 from pinets_tf.analysis.finiteness import NotFinite, first_not_finite
 from pinets_tf.analysis.fitting import fit
@@ -29,6 +29,7 @@ __all__ = [
     "encrypted_ready",
     "evaluate",
     "first_not_finite",
+    "first_not_polynomial",
     "fit",
     "grow",
     "polynomial_summary",

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from pinets_tf.analysis.degree import degree
+from pinets_tf.analysis.degree import is_polynomial
 from pinets_tf.analysis.growth import grow
 from pinets_tf.layers import Injection, PolynomialResidual
 from pinets_tf.layers.checks import positive_integer
@@ -357,9 +357,7 @@ def _obstacles(model):
         if isinstance(operation, keras.Model) and getattr(operation, "outputs", None) is not None:
             yield from _obstacles(operation)
             continue
-        try:
-            degree(operation)
-        except ValueError:
+        if not is_polynomial(operation):
             activation = getattr(operation, "activation", None)
             name = [] if activation is None else [getattr(activation, "__name__", type(activation).__name__)]
             yield operation.name, " ".join([type(operation).__name__, *name])

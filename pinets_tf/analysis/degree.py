@@ -1,6 +1,9 @@
-"""The polynomial degree of a model, from its graph."""
+"""The polynomial degree of a model, from its graph, or the layer for which it has none."""
 
-from pinets_tf.analysis.propagation import as_outputs, through
+import keras
+
+from pinets_tf.analysis.parts import paths
+from pinets_tf.analysis.propagation import as_outputs, check_graph, through
 from pinets_tf.layers import Injection
 
 
@@ -15,38 +18,92 @@ def degree(model):
         model: a functional or sequential Keras model, or a layer.
 
     Returns:
-        An integer; 1 for a linear model. For a model of several outputs, one for each, in the structure of the outputs.
+        An integer; 1 for a linear model. `None` if the output is no polynomial, or not known to be one: then
+        `first_not_polynomial` names the layer. For a model of several outputs one for each, in the structure of the
+        outputs.
 
     Raises:
-        NotPolynomial: if a layer makes an output no polynomial, such as ReLU or instance normalisation, or is not
-            known to this function. It names the first such layer.
         ValueError: if a model is not functional.
 
     Example:
 
-    >>> from pinets_tf.analysis import degree
+    >>> from pinets_tf.analysis import degree, first_not_polynomial
     >>> from pinets_tf.models import resnet
-    >>> degree(resnet((32, 32, 3), classes=10, stage_blocks=(2, 2, 2, 2), order=3, width=4)) == 3**8
+    >>> options = {"classes": 10, "stage_blocks": (2, 2, 2, 2), "width": 4}
+    >>> degree(resnet((32, 32, 3), order=3, **options)) == 3**8
+    True
+    >>> degree(resnet((32, 32, 3), activation="relu", **options)) is None
     True
     """
+    return as_outputs(model, [None if isinstance(x, keras.Operation) else x for x in _degrees(model)])
+
+
+def first_not_polynomial(model):
+    """Returns the path of the first layer, in the order of computation, that makes an output of a model no polynomial.
+
+    Args:
+        model: as for `degree`.
+
+    Returns:
+        A path within the model, such as `"stage_1_block_1/branch/activation"`, or `None` if the output is a polynomial.
+        For a model of several outputs one for each, in the structure of the outputs.
+
+    Raises:
+        ValueError: if a model is not functional.
+
+    Example:
+
+    >>> import keras
+    >>> from pinets_tf.analysis import first_not_polynomial
+    >>> from pinets_tf.layers import NCP
+    >>> z = keras.Input((4,))
+    >>> scores = NCP(3, order=2, rank=4)(z)
+    >>> first_not_polynomial(keras.Model(z, {"scores": scores, "shares": keras.layers.Softmax(name="softmax")(scores)}))
+    {'scores': None, 'shares': 'softmax'}
+
+    Source: ours.
+    """
+    where = paths(model)
+    found = [where.get(id(x), x.name) if isinstance(x, keras.Operation) else None for x in _degrees(model)]
+    return as_outputs(model, found)
+
+
+def is_polynomial(layer):
+    """Returns whether all outputs of a layer, operation or model are known to be polynomials."""
+    return not any(isinstance(x, keras.Operation) for x in _values(layer))
+
+
+def _degrees(model):
+    check_graph(model)
+    return _values(model)
+
+
+def _values(model):
     inputs = 2 if isinstance(model, Injection) else len(getattr(model, "inputs", None) or (0,))
-    return as_outputs(model, through(Degrees(), model, [1] * inputs))
+    return through(Degrees(), model, [1] * inputs)
 
 
 class Degrees:
-    """The algebra of degrees."""
+    """The algebra of degrees. In the place of one stands the first layer for which there is none."""
 
-    def affine(self, function, values):
-        return max(values)
+    def affine(self, function, values, multiplies=True):
+        return _unless_unknown(max, values)
 
     def add(self, values):
-        return max(values)
+        return _unless_unknown(max, values)
 
     def multiply(self, function, values):
-        return sum(values)
+        return _unless_unknown(sum, values)
 
     def constant(self, function, values):
         return 0
 
     def by_degree(self, layer, rule, values):
-        return rule(*values)
+        return _unless_unknown(lambda degrees: rule(*degrees), values)
+
+    def unknown(self, layer, error, values):
+        return _unless_unknown(lambda _: layer, values)
+
+
+def _unless_unknown(function, values):
+    return next((x for x in values if isinstance(x, keras.Operation)), None) or function(values)

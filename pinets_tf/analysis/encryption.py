@@ -7,55 +7,11 @@ from typing import NamedTuple
 import keras
 
 from pinets_tf.analysis.degree import degree
-from pinets_tf.analysis.rules import NotPolynomial, kind_of
-from pinets_tf.layers import (
-    NCP,
-    FeaStConv,
-    GATConv,
-    Injection,
-    LogMelSpectrogram,
-    PolynomialResidual,
-    PooledProduct,
-    ProdPoly,
-    SpiralPolynomial,
-)
-from pinets_tf.layers.batch_normalization import ProductOffset
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
+from pinets_tf.analysis.parts import paths
+from pinets_tf.analysis.propagation import through
+from pinets_tf.layers import FeaStConv, GATConv, LogMelSpectrogram
 from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
-from pinets_tf.layers.noise_injection import NoiseInjection
-from pinets_tf.layers.polynomial import Polynomial
 
-# Affine maps that multiply with nothing: they move, copy, add or leave out numbers.
-_WITHOUT_MULTIPLICATION = (
-    keras.layers.Activation,
-    keras.layers.ActivityRegularization,
-    keras.layers.Add,
-    keras.layers.AlphaDropout,
-    keras.layers.Concatenate,
-    keras.layers.Cropping1D,
-    keras.layers.Cropping2D,
-    keras.layers.Cropping3D,
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.Identity,
-    keras.layers.InputLayer,
-    keras.layers.Permute,
-    keras.layers.RepeatVector,
-    keras.layers.Reshape,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.Subtract,
-    keras.layers.UpSampling1D,
-    keras.layers.UpSampling3D,
-    keras.layers.ZeroPadding1D,
-    keras.layers.ZeroPadding2D,
-    keras.layers.ZeroPadding3D,
-    NoiseInjection,
-    ProductOffset,
-)
 # What cannot be computed, why, and what stands for it.
 _NO_FUNCTION = (
     "Leave it out, or take it after decryption if it is the last step; elsewhere a polynomial layer of a higher order "
@@ -199,10 +155,13 @@ def encrypted_ready(model):
             "The steps of a model are read off the graph of a functional or sequential model. "
             f"Received: {model!r}, which has none. Pass keras.Model(inputs, outputs)."
         )
-    walk = _Walk()
-    depth = _joined(*walk.through_graph(model, "", [_Depth()] * len(model.inputs))) or _Depth()
-    whole = None if walk.obstacles else max(keras.tree.flatten(degree(model)))
-    return EncryptionReport(model.name, whole, depth.products, depth.scalings, depth.levels, tuple(walk.obstacles))
+    multiplications = _Multiplications()
+    depth = _joined(through(multiplications, model, [_Depth()] * len(model.inputs))) or _Depth()
+    where, obstacles = paths(model), []
+    for layer in multiplications.in_the_way.values():
+        obstacles.append(EncryptionObstacle(where.get(id(layer), layer.name), *_why(layer)))
+    whole = None if obstacles else max(keras.tree.flatten(degree(model)))
+    return EncryptionReport(model.name, whole, depth.products, depth.scalings, depth.levels, tuple(obstacles))
 
 
 class _Depth(NamedTuple):
@@ -216,99 +175,52 @@ class _Depth(NamedTuple):
     levels: int = 0
 
 
-def _joined(*depths):
+def _joined(depths):
     """Returns the depth of a sum."""
     encrypted = [depth for depth in depths if depth is not None]
     return _Depth(*map(max, zip(*encrypted))) if encrypted else None
 
 
-def _scaled(*depths):
+def _scaled(depths):
     """Returns the depth of an affine map with multiplications."""
-    depth = _joined(*depths)
+    depth = _joined(depths)
     return depth and _Depth(depth.products, depth.scalings + 1, depth.levels + 1)
 
 
 def _multiplied(first, second):
     if first is None or second is None:
-        return _scaled(first, second)
-    depth = _joined(first, second)
+        return _scaled([first, second])
+    depth = _joined([first, second])
     return _Depth(depth.products + 1, depth.scalings, depth.levels + 1)
 
 
-class _Walk:
-    """Follows depths through a model, past what cannot be computed, which it notes."""
+class _Multiplications:
+    """The algebra of depths. It goes on behind what cannot be computed, and keeps these layers by their identity."""
 
     def __init__(self):
-        self.obstacles = []
+        self.in_the_way = {}
 
-    def through_graph(self, model, prefix, depths):
-        """Returns the depths of the outputs of a model."""
-        graph = keras.Model(model.inputs, model.outputs) if isinstance(model, keras.Sequential) else model
-        known = {id(x): depth for x, depth in zip(graph.inputs, depths)}
-        by_depth = graph._nodes_by_depth
-        for node in (node for level in sorted(by_depth, reverse=True) for node in by_depth[level]):
-            if node.is_input:
-                continue
-            layer, given = node.operation, [known[id(x)] for x in node.input_tensors]
-            path = f"{prefix}{layer.name}"
-            if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-                results = self.through_graph(layer, f"{path}/", given)
-            else:
-                results = [self.through(layer, path, *given)] * len(node.outputs)
-            known |= {id(x): depth for x, depth in zip(node.outputs, results)}
-        return [known[id(x)] for x in graph.outputs]
+    def affine(self, function, values, multiplies=True):
+        return _scaled(values) if multiplies else _joined(values)
 
-    def through(self, layer, path, *depths):
-        """Returns the depth of the one output of a layer."""
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            return self.through_graph(layer, f"{path}/", depths)[0]
-        if isinstance(layer, KernelWrapper):
-            return self.through(layer.layer, path, *depths)
-        for layer_class, follow in _RECURSIONS.items():
-            if isinstance(layer, layer_class):
-                return follow(self, layer, path, *depths)
-        try:
-            kind = kind_of(layer)
-        except NotPolynomial:
-            self.obstacles.append(EncryptionObstacle(path, *_why(layer)))
-            return _scaled(*depths) if hasattr(layer, "kernel") else _joined(*depths)
-        if kind == "constant":
-            return None
-        if kind == "product":
-            # Of one tensor in a graph, the other factor is a number.
-            return functools.reduce(_multiplied, depths) if len(depths) > 1 else _scaled(*depths)
-        if kind in ("linear", "sum"):
-            return _joined(*depths) if _multiplies_nothing(layer) else _scaled(*depths)
-        # Of a function of degrees only the degree d is known; a polynomial takes at least log2 d products.
-        fewest = (kind(*[1] * len(depths)) - 1).bit_length()
-        return functools.reduce(lambda depth, _: _multiplied(depth, depth), range(fewest), _joined(*depths))
+    def add(self, values):
+        return _joined(values)
 
-    def step(self, layer, path, n, factor, state, carry=None, skip=None):
-        """Follows `HornerLayer._step`."""
-        if n - 1 > layer.computed_products:
-            return _joined(state if carry is None else carry, skip)
-        x = _multiplied(factor, state)
-        if layer.normalize_at != "order":
-            x = self._normalized(layer, path, n, x)
-        if layer.gates[n - 2] is not None and not layer.GATES_THE_STATE:
-            x = _scaled(x)
-        x = _joined(x, carry)
-        if layer.normalize_at == "order":
-            x = self._normalized(layer, path, n, x)
-        return _joined(x, skip)
+    def multiply(self, function, values):
+        # Of one tensor in a graph, the other factor is a number.
+        return functools.reduce(_multiplied, values) if len(values) > 1 else _scaled(values)
 
-    def _normalized(self, layer, path, n, x):
-        normalizer = layer.normalizers[n - 2]
-        return x if normalizer is None else self.through(normalizer, f"{path}/{normalizer.name}", x)
+    def constant(self, function, values):
+        return None
 
+    def by_degree(self, layer, rule, values):
+        # A polynomial of degree d takes at least log2 d products.
+        fewest = (rule(*[1] * len(values)) - 1).bit_length()
+        return functools.reduce(lambda depth, _: _multiplied(depth, depth), range(fewest), _joined(values))
 
-def _multiplies_nothing(layer):
-    if isinstance(layer, keras.layers.UpSampling2D):
-        return layer.interpolation == "nearest"
-    if isinstance(layer, keras.layers.Layer):
-        return isinstance(layer, _WITHOUT_MULTIPLICATION)
-    # Of the operations that are known as sums and linear maps, none multiplies.
-    return True
+    def unknown(self, layer, error, values):
+        self.in_the_way[id(layer)] = layer
+        return _scaled(values) if hasattr(layer, "kernel") else _joined(values)
 
 
 def _why(layer):
@@ -321,76 +233,3 @@ def _why(layer):
         name = getattr(activation, "__name__", type(activation).__name__)
         return f"has the activation {name}, which is no polynomial", _NO_FUNCTION
     return _NOT_KNOWN
-
-
-def _gated_state(layer, n, x):
-    return _scaled(x) if layer.GATES_THE_STATE and layer.gates[n - 2] is not None else x
-
-
-def _polynomial(walk, layer, path, z):
-    factors = [walk.through(factor, f"{path}/{factor.name}", z) for factor in layer.factors]
-    # The vector b_1 multiplies.
-    x = _scaled(factors[0]) if isinstance(layer, NCP) else factors[0]
-    for n in range(2, layer.order + 1):
-        state, carry = x, x if layer.CARRIES else None
-        if isinstance(layer, NCP):
-            S_n = layer.S[n - 2]
-            state = _gated_state(layer, n, walk.through(S_n, f"{path}/{S_n.name}", x))
-        if getattr(layer, "learn_skip", False):
-            carry = _scaled(x)
-        x = walk.step(layer, path, n, factors[n - 1], state, carry)
-    return x if layer.C is None else _scaled(x)
-
-
-def _residual(walk, layer, path, z):
-    def part(name, z):
-        inner = getattr(layer, name)
-        return z if inner is None else walk.through(inner, f"{path}/{inner.name}", z)
-
-    s, Cz = part("shortcut", z), part("branch", z)
-    if layer.order == 1:
-        return _joined(s, Cz)
-    x, As = Cz, part("factor", s)
-    for n in range(2, layer.order + 1):
-        x = walk.step(layer, path, n, As, x, carry=Cz, skip=s if n == layer.order else None)
-    return x
-
-
-def _pooled_product(walk, layer, path, z):
-    x, pooled = z, _scaled(z)
-    for n, P_n in enumerate(layer.factors, start=2):
-        factor = _gated_state(layer, n, walk.through(P_n, f"{path}/{P_n.name}", pooled))
-        x = walk.step(layer, path, n, factor, x, carry=x)
-    return x
-
-
-def _injection(walk, layer, path, x, z):
-    factor = walk.through(layer.A, f"{path}/A", z)
-    offset = None if layer.B is None else walk.through(layer.B, f"{path}/B", z)
-    return walk.step(layer, path, 2, factor, x, carry=x if layer.skip else None, skip=offset)
-
-
-def _spiral_polynomial(walk, layer, path, z):
-    x = h = _scaled(z)
-    for n in range(2, layer.order + 1):
-        state = _scaled(x) if layer.A and n > 2 else x
-        carry = x if layer.residual and (not layer.A or n > 2) else None
-        if layer.normalize_at == "order":
-            x = walk.step(layer, path, n, h, state, carry=_joined(h, carry))
-        else:
-            x = walk.step(layer, path, n, h, state, carry=carry, skip=h)
-    return x
-
-
-def _prod_poly(walk, layer, path, z):
-    return functools.reduce(lambda z, part: walk.through(part, f"{path}/{part.name}", z), layer.polynomials, z)
-
-
-_RECURSIONS: dict = {
-    Injection: _injection,
-    Polynomial: _polynomial,
-    PolynomialResidual: _residual,
-    PooledProduct: _pooled_product,
-    ProdPoly: _prod_poly,
-    SpiralPolynomial: _spiral_polynomial,
-}

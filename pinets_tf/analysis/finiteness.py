@@ -1,20 +1,17 @@
 """Where in a model, at which layer and order, numbers stop being finite."""
 
-import contextlib
 import dataclasses
-import re
 
 import keras
 import numpy as np
 from keras import ops
 
+from pinets_tf.analysis.parts import Part, methods_hidden, parts_of
 from pinets_tf.layers.batch_normalization import ProductOffset
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.kernel_wrapper import KernelWrapper
 from pinets_tf.layers.polynomial import Polynomial
 
-# The names that polynomial layers give to what serves one order: operators, normalisations, vectors and gates.
-_OF_ONE_ORDER = re.compile(r"(?:U|A|S|V|P|b|gate|normalize)_(\d+)")
 _LARGEST_FLOAT16 = 65504.0
 
 
@@ -89,7 +86,7 @@ def first_not_finite(model, inputs, training=False):
             "The numbers of a model are looked at as it is computed with the weights that it has. "
             f"Received: {model!r}, which is not a Keras layer, or has no weights yet. Pass a model that was built."
         )
-    parts = list(_parts(model))
+    parts = list(parts_of(model))
     found = _first_input(model, inputs) or _first_weight(parts)
     if found is not None:
         return found
@@ -102,40 +99,6 @@ def first_not_finite(model, inputs, training=False):
         for weight, value in states:
             weight.assign(value)
     return watch.found
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """A layer or operation within a model, what it is a direct part of, and the order that it serves there."""
-
-    layer: keras.Operation
-    path: str
-    order: int | None = None
-    parent: keras.Operation | None = None
-
-    def order_of(self, name):
-        """Returns the order that a part or weight of that name serves."""
-        number = _OF_ONE_ORDER.fullmatch(name) if isinstance(self.layer, HornerLayer) else None
-        return self.order if number is None else int(number[1])
-
-
-def _parts(model):
-    """Yields every layer and operation of a model once, each before its own parts."""
-    todo, seen = [_Part(model, model.name)], set()
-    while todo:
-        part = todo.pop()
-        if id(part.layer) in seen:
-            continue
-        seen.add(id(part.layer))
-        yield part
-        inside = []
-        if isinstance(part.layer, keras.layers.Layer):
-            # A functional model has operations that are no layers.
-            inside = [*part.layer._flatten_layers(include_self=False, recursive=False)]
-            inside += [*getattr(part.layer, "operations", ())]
-        is_root_model = part.layer is model and isinstance(model, keras.Model)
-        prefix = "" if is_root_model else f"{part.path}/"
-        todo += [_Part(x, prefix + x.name, part.order_of(x.name), part.layer) for x in reversed(inside)]
 
 
 def _first_input(model, inputs):
@@ -178,20 +141,9 @@ class _Watch:
         self._steps: dict[int, _Step] = {}
         self._keep_largest(inputs)
 
-    @contextlib.contextmanager
     def over(self, parts):
-        """Looks on as the layers are called, by attributes of their own that hide their methods for so long."""
-        hidden = []
-        try:
-            for part in parts:
-                for name, watched in self._watched(part).items():
-                    # Not through Keras's `__setattr__`, which may refuse or track it.
-                    vars(part.layer)[name] = watched
-                    hidden.append((part.layer, name))
-            yield
-        finally:
-            for layer, name in hidden:
-                del vars(layer)[name]
+        """Returns a context that looks on as the layers are called."""
+        return methods_hidden([(part.layer, self._watched(part)) for part in parts])
 
     def _watched(self, part):
         layer = part.layer
@@ -265,7 +217,7 @@ class _Watch:
 class _Step:
     """A step n of a polynomial layer as it is computed."""
 
-    part: _Part
+    part: Part
     n: int
     factor: object
     state: object

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from pinets_tf.analysis.degree import Degrees
-from pinets_tf.analysis.propagation import as_outputs, through
+from pinets_tf.analysis.propagation import as_outputs, check_graph, through
 from pinets_tf.analysis.rules import NotPolynomial
 from pinets_tf.layers.copying import deserialize_layers
 
@@ -174,7 +174,7 @@ class Grading:
         """Returns the parts in order, each with the whole batch."""
         return [self._all_rows(value[degree], degree, self.batch) for degree in range(len(value))]
 
-    def affine(self, function, values):
+    def affine(self, function, values, multiplies=True):
         # One call for all parts, for what is zero, which gives the constant, and for part 0.
         degrees = sorted(set().union(*values) - {0})
         y = function(*(self._stack_rows(value, degrees) for value in values))
@@ -213,6 +213,9 @@ class Grading:
             "or register it as 'linear', 'sum' or 'product' where it is one of these."
         )
 
+    def unknown(self, layer, error, values):
+        raise error
+
     def _factor(self, part, degree, before, total):
         if degree == 0:
             return part if total == 0 else self._all_rows(part, 0, self.rows(total))
@@ -230,7 +233,10 @@ class Grading:
 
 
 class _DegreesOfTerms(Degrees):
+    """That of degrees, where all terms must follow."""
+
     by_degree = Grading.by_degree
+    unknown = Grading.unknown
 
 
 class _Computation(keras.layers.Layer):
@@ -284,6 +290,7 @@ def check_polynomial(model, z=None):
             f"A network is called with as many inputs as it takes. Received: {len(keras.tree.flatten(z))} inputs for "
             f"{model.name}, which takes {len(shapes)}. Pass one array for each input."
         )
+    check_graph(model)
     through(_DegreesOfTerms(), model, [1] * len(shapes))
 
 

@@ -1,6 +1,7 @@
 """One walk through the graph of a model and the recursions of polynomial layers, for whatever is known of its tensors.
 
-What a value is, and what becomes of it, an `Algebra` says: for degrees of tensors, or for their homogeneous parts.
+What a value is, and what becomes of it, an `Algebra` says: for degrees of tensors, for their homogeneous parts, or for
+the multiplications that lead to them.
 """
 
 import functools
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from pinets_tf.analysis.rules import NotPolynomial, kind_of
+from pinets_tf.analysis.rules import NotPolynomial, kind_of, multiplies
 from pinets_tf.layers import NCP, Injection, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
 from pinets_tf.layers.polynomial import Polynomial
 
@@ -17,8 +18,11 @@ from pinets_tf.layers.polynomial import Polynomial
 class Algebra(Protocol):
     """What becomes of values; the functions are those of tensors, and called only where values hold tensors."""
 
-    def affine(self, function, values) -> Any:
-        """Returns the value of an affine function of all values together."""
+    def affine(self, function, values, multiplies=True) -> Any:
+        """Returns the value of an affine function of all values together.
+
+        `multiplies` is false where it moves, copies, adds or leaves out numbers, and multiplies none.
+        """
 
     def add(self, values) -> Any:
         """Returns the value of a sum."""
@@ -32,31 +36,36 @@ class Algebra(Protocol):
     def by_degree(self, layer, rule, values) -> Any:
         """Returns the value of a layer of which only the degree is known, from those of its inputs."""
 
+    def unknown(self, layer, error, values) -> Any:
+        """Returns the value of a layer that is not known to be a polynomial, as the `NotPolynomial` says, or raises."""
 
-def through(algebra, layer, values, function=None):
-    """Returns the values of the outputs of a layer or model, in a flat list.
+
+def through(algebra, layer, values, function=None, node=None):
+    """Returns the values of the outputs of a layer, operation or model, in a flat list.
 
     Args:
         algebra: an `Algebra`.
         layer: a Keras layer, operation or model.
         values: those of its inputs, in a flat list.
         function: what it computes from tensors of its inputs; by default a call with them.
+        node: where in a graph it is called; by default where it was first.
     """
     if isinstance(layer, keras.Sequential):
         return functools.reduce(lambda so_far, part: through(algebra, part, so_far), layer.layers, values)
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
         return _through_graph(algebra, layer, values)
-    if isinstance(layer, keras.Model) and not _is_registered(layer):
-        raise ValueError(
-            "The polynomial is read off the graph of a functional or sequential model. "
-            f"Received: {layer.name}, which is not functional. Pass keras.Model(inputs, outputs)."
-        )
-    kind = kind_of(layer)
-    if kind == "polynomial":
-        return [_recursion_of(layer)(algebra, layer, *values)]
+    try:
+        kind = kind_of(layer, node)
+        recursion = _recursion_of(layer) if kind == "polynomial" else None
+    except NotPolynomial as error:
+        return [algebra.unknown(layer, error, values)]
+    if recursion is not None:
+        return [recursion(algebra, layer, *values)]
+    if isinstance(kind, int):
+        return [_power(algebra, values[0], kind)]
     function = function or (lambda *tensors: layer(tensors[0] if len(tensors) == 1 else list(tensors)))
     if kind in ("linear", "sum"):
-        return [algebra.affine(function, values)]
+        return [algebra.affine(function, values, multiplies(layer))]
     if kind == "product":
         return [algebra.multiply(function, values)]
     if kind == "constant":
@@ -71,11 +80,17 @@ def as_outputs(model, values):
     return values[0]
 
 
-def _is_registered(layer):
-    try:
-        return bool(kind_of(layer))
-    except NotPolynomial:
-        return False
+def check_graph(model):
+    """Raises a `ValueError` for a model that has no graph to walk through and is not known as a layer."""
+    has_graph = getattr(model, "outputs", None) or isinstance(model, keras.Sequential)
+    if isinstance(model, keras.Model) and not has_graph:
+        try:
+            kind_of(model)
+        except NotPolynomial:
+            raise ValueError(
+                "The polynomial is read off the graph of a functional or sequential model. "
+                f"Received: {model.name}, which is not functional. Pass keras.Model(inputs, outputs)."
+            ) from None
 
 
 def _through_graph(algebra, model, values):
@@ -93,7 +108,12 @@ def _through_graph(algebra, model, values):
             todo += [tensor, *reversed(missing)]
             continue
         given = [known[id(source)] for source in node.input_tensors]
-        results = through(algebra, operation, given, functools.partial(_call, operation, node))
+        call = functools.partial(_call, operation, node)
+        if len(node.output_tensors) == 1 or isinstance(operation, keras.Model):
+            results = through(algebra, operation, given, call, node)
+        else:
+            functions = [_one_of(call, place) for place in range(len(node.output_tensors))]
+            results = [through(algebra, operation, given, function, node)[0] for function in functions]
         known |= {id(output): result for output, result in zip(node.output_tensors, results)}
     return [known[id(tensor)] for tensor in model.outputs]
 
@@ -104,6 +124,18 @@ def _call(operation, node, *tensors):
     arguments = (node.arguments.args, node.arguments.kwargs)
     args, kwargs = keras.tree.map_structure(lambda x: next(left) if isinstance(x, keras.KerasTensor) else x, arguments)
     return operation(*args, **kwargs)
+
+
+def _one_of(function, place):
+    return lambda *tensors: keras.tree.flatten(function(*tensors))[place]
+
+
+def _power(algebra, value, n):
+    """Returns the value of an n-th power, by the fewest products one after another."""
+    if n == 1:
+        return value
+    half = _power(algebra, value, n // 2)
+    return algebra.multiply(ops.multiply, [half, half if n % 2 == 0 else _power(algebra, value, n - n // 2)])
 
 
 def _one(algebra, layer, value):
@@ -147,7 +179,8 @@ def _state(algebra, layer, n, x):
         gate = layer.gates[n - 2] if layer.GATES_THE_STATE else None
         return ops.add(Sx if gate is None else ops.multiply(Sx, gate), layer._b(n))
 
-    return algebra.affine(gated_with_b, [_one(algebra, layer.S[n - 2], x)])
+    gated = layer.GATES_THE_STATE and _has_gate(layer, n)
+    return algebra.affine(gated_with_b, [_one(algebra, layer.S[n - 2], x)], gated)
 
 
 def _carry(algebra, layer, n, x):
@@ -196,7 +229,8 @@ def _injection(algebra, layer, x, z):
     )
     if not layer.offset:
         return y
-    return algebra.affine(lambda y, offset: y + layer._at_every_position(offset, y), [y, thin(layer.B)])
+    offset = thin(layer.B)
+    return algebra.affine(lambda y, offset: y + layer._at_every_position(offset, y), [y, offset], multiplies=False)
 
 
 def _spiral_polynomial(algebra, layer, z):
@@ -222,7 +256,7 @@ def _spiral_polynomial(algebra, layer, z):
             x = _step(algebra, layer, n, factor, state, carry=algebra.add([factor, *before]))
         else:
             x = _step(algebra, layer, n, factor, state, carry=before[0] if before else None, skip=factor)
-    return algebra.affine(finished, [x])
+    return algebra.affine(finished, [x], multiplies=False)
 
 
 _RECURSIONS = {
@@ -257,7 +291,12 @@ def _gated(algebra, layer, n, x):
         gate = layer.gates[n - 2]
         return x if gate is None else ops.multiply(x, gate)
 
-    return algebra.affine(gated, [x]) if layer.gate else x
+    return algebra.affine(gated, [x], _has_gate(layer, n)) if layer.gate else x
+
+
+def _has_gate(layer, n):
+    """Returns whether step n multiplies with a gate that is not part of its normalisation."""
+    return layer.built and layer.gates[n - 2] is not None
 
 
 def _normalized(algebra, layer, n, x):
@@ -265,11 +304,13 @@ def _normalized(algebra, layer, n, x):
     normalize = layer.normalize
     if normalize is None or (layer.normalize_at == "last" and n < layer.order):
         return x
+    normalizer: Any = layer.normalizers[n - 2] if layer.built else None
     if isinstance(normalize, keras.layers.Layer):
-        return _one(algebra, layer.normalizers[n - 2] if layer.built else normalize, x)
+        return _one(algebra, normalize if normalizer is None else normalizer, x)
     if normalize not in ("batch", "affine", "offset"):
-        raise NotPolynomial(
+        error = NotPolynomial(
             f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} with "
             f"normalize={normalize!r}. Use normalize='batch', which is linear at inference."
         )
-    return algebra.affine(lambda x: layer.normalizers[n - 2](x), [x])
+        return algebra.unknown(layer if normalizer is None else normalizer, error, [x])
+    return algebra.affine(lambda x: normalizer(x), [x], normalize != "offset")

@@ -2,6 +2,7 @@
 
 import keras
 
+from pinets_tf.analysis.operations import kind_of_operation, operation_multiplies, power_of
 from pinets_tf.layers import (
     GMMConv,
     ProdPoly,
@@ -34,6 +35,7 @@ _LINEAR = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3D,
     keras.layers.Conv3DTranspose,
+    keras.layers.CenterCrop,
     keras.layers.Cropping1D,
     keras.layers.Cropping2D,
     keras.layers.Cropping3D,
@@ -55,6 +57,7 @@ _LINEAR = (
     keras.layers.RepeatVector,
     keras.layers.Rescaling,
     keras.layers.Reshape,
+    keras.layers.Resizing,
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
     keras.layers.SpatialDropout1D,
@@ -82,22 +85,45 @@ _SUMS = (
     keras.layers.Subtract,
     Fade,
 )
+# Of those, the ones that multiply nothing: they move, copy, add or leave out numbers.
+_WITHOUT_MULTIPLICATION = (
+    keras.layers.Activation,
+    keras.layers.ActivityRegularization,
+    keras.layers.Add,
+    keras.layers.AlphaDropout,
+    keras.layers.Concatenate,
+    keras.layers.Cropping1D,
+    keras.layers.Cropping2D,
+    keras.layers.Cropping3D,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.InputLayer,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Reshape,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.Subtract,
+    keras.layers.UpSampling1D,
+    keras.layers.UpSampling3D,
+    keras.layers.ZeroPadding1D,
+    keras.layers.ZeroPadding2D,
+    keras.layers.ZeroPadding3D,
+    NoiseInjection,
+    ProductOffset,
+)
 _OURS: dict = {
     **dict.fromkeys(_LINEAR, "linear"),
     **dict.fromkeys(_SUMS, "sum"),
+    keras.layers.Dot: "product",
     keras.layers.Multiply: "product",
     LearnedConstant: "constant",
     HornerLayer: "polynomial",
     ProdPoly: "polynomial",
-}
-# What the arithmetic of symbolic tensors makes, by name: Keras does not export these classes.
-_OPERATIONS = {
-    "Add": "sum",
-    "Concatenate": "sum",
-    "Multiply": "product",
-    "Negative": "linear",
-    "Reshape": "linear",
-    "Subtract": "sum",
 }
 _registered: dict = {}
 
@@ -148,10 +174,15 @@ def register_layer(layer_class, kind):
     _registered[layer_class] = kind
 
 
-def kind_of(layer):
-    """Returns what a layer or operation is at inference: one of `KINDS`, `"polynomial"` for ours, or a function.
+def kind_of(layer, node=None):
+    """Returns what a layer or operation is at inference.
 
-    Of what is none of these, or not known, it raises `NotPolynomial`.
+    That is one of `KINDS`, `"polynomial"` for ours, a function of degrees, or a number n for the n-th power. Of what is
+    none of these, or not known, it raises `NotPolynomial`.
+
+    Args:
+        layer: a Keras layer or operation.
+        node: where in a graph it is called; by default where it was first. Of operations it says with which arguments.
     """
     for layer_class in type(layer).__mro__:
         if layer_class in _registered:
@@ -160,10 +191,13 @@ def kind_of(layer):
             return _OURS[layer_class]
     if isinstance(layer, KernelWrapper):
         return kind_of(layer.layer)
-    if not isinstance(layer, keras.layers.Layer) and type(layer).__module__.startswith("keras."):
-        name = type(layer).__name__
-        if name in _OPERATIONS:
-            return _OPERATIONS[name]
+    if isinstance(layer, keras.layers.TimeDistributed) and kind_of(layer.layer) == "linear":
+        return "linear"
+    if not isinstance(layer, keras.layers.Layer):
+        node = layer._inbound_nodes[0] if node is None else node
+        kind = power_of(layer, node) or kind_of_operation(layer, node)
+        if kind is not None:
+            return kind
     raise NotPolynomial(
         f"A polynomial is made of linear maps, sums and products. Received: the layer {layer.name} of type "
         f"{type(layer).__name__}{_settings(layer)}, which is none of these, or not known. Remove it, or replace it by "
@@ -171,9 +205,20 @@ def kind_of(layer):
     )
 
 
+def multiplies(layer):
+    """Returns whether a layer or operation that is affine multiplies numbers, with weights or with others."""
+    if isinstance(layer, keras.layers.UpSampling2D):
+        return layer.interpolation != "nearest"
+    if not isinstance(layer, keras.layers.Layer):
+        return operation_multiplies(layer)
+    return not isinstance(layer, _WITHOUT_MULTIPLICATION)
+
+
 def _is_affine_as_it_is_set(layer):
     linear_activation = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
-    return linear_activation and not getattr(layer, "renorm", False)
+    # Batch normalisation may have `renorm`, and a scalar product may be one of vectors of norm 1.
+    normalizes = isinstance(layer, keras.layers.Dot) and layer.normalize
+    return linear_activation and not getattr(layer, "renorm", False) and not normalizes
 
 
 def _settings(layer):

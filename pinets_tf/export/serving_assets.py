@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pinets_tf.analysis import degree
+from pinets_tf.analysis import degree, first_not_polynomial
 from pinets_tf.export.signatures import class_count
 
 # What TensorFlow Serving reads, and at most so many requests of it.
@@ -157,10 +157,11 @@ def model_card(model, name, task, offered, workdir=None, licence=None):
 
 def _degree(model):
     try:
-        return str(degree(model))
-    except ValueError as error:  # Among them NotPolynomial, which names the layer.
-        reason = str(error).partition("Received: ")[2] or str(error)
-        return f"none is known: {reason.partition('. ')[0]}"
+        found, reasons = degree(model), [*filter(None, keras.tree.flatten(first_not_polynomial(model)))]
+    except ValueError:  # Of a model without a graph.
+        return "unknown"
+    text = "none" if found is None else str(found)
+    return f"{text} (no polynomial because of the layer {reasons[0]})" if reasons else text
 
 
 def _of_run(workdir, name):

@@ -167,7 +167,7 @@ def test_a_card_names_the_layer_that_is_no_polynomial():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.ReLU(name="bent")(inputs))
     card = export.model_card(model, "bent", "tensors", signatures(model))
-    assert "none is known: the layer bent of type ReLU, which is none of these, or not known |" in card
+    assert "none (no polynomial because of the layer bent) |" in card
     assert "| Licence | not stated |" in card and "## Training" not in card
 
 
