@@ -3,12 +3,15 @@
 import csv
 import json
 import os
+import runpy
 import signal
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+import pinets_tf  # noqa: F401  registers the layers of the saved model
 from pinets_tf import launch, training
 from pinets_tf.training import cluster
 from tests.commands import ROOT
@@ -152,6 +155,36 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path, alone):
     assert "Start all workers again" in said
     assert_same_run(run(tmp_path / "run", 2), alone)
     assert "going on after epoch 1 of 2" in workers.printed(tmp_path / "run")["out-0"]
+
+
+def train_as_a_user(folder, number, cpus, *flags):
+    """Runs a trainer in this process, on so many logical CPUs."""
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpus)
+    script = ROOT / "examples" / "cifar_linear.py"
+    sys.argv = [str(script), f"--workdir={folder / 'run'}", *flags]
+    runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count, cpus, precision", [(1, 2, "float32"), (2, 1, "float32"), (1, 3, "mixed_float16")])
+def test_replicas_and_workers_repeat_bit_for_bit(tmp_path, count, cpus, precision):
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.integers(0, 256, (70, 8, 8, 3)).astype("uint8") for name in ("x_train", "x_test")}
+    np.savez(tmp_path / "set.npz", **arrays, y_train=np.arange(70) % 3, y_test=np.arange(70) % 3)
+    flags = [f"--dataset={tmp_path / 'set.npz'}", "--width=4", "--stage_blocks=1,1", "--batch_size=16", "--epochs=3"]
+    flags += ["--deterministic", f"--precision={precision}", "--strategy=auto" if count > 1 else "--strategy=mirrored"]
+    outcomes = []
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        statuses = workers.wait(workers.start(count, train_as_a_user, folder, cpus, *flags))
+        texts = workers.printed(folder)
+        assert statuses == [0] * count, texts
+        assert f"repeats bit for bit; another number of replicas than {count * cpus} gives other bits" in texts["out-0"]
+        outcomes.append(keras.models.load_model(folder / "run" / "model.keras").get_weights())
+    for value, other in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(value, other)
 
 
 def test_a_missing_worker_is_named():
