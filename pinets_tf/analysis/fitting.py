@@ -1,4 +1,4 @@
-"""A CCP that starts from a given polynomial."""
+"""A polynomial layer of matrices that starts from a given polynomial."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from pinets_tf.analysis.coefficients import Coefficients, evaluate
-from pinets_tf.layers import CCP
+from pinets_tf.layers import CCP, NCP, NCPSkip
 from pinets_tf.layers.checks import positive_integer
 
 # Entries of the matrix of derivatives, of 8 bytes each.
@@ -17,21 +17,21 @@ _EXACT = 1e-24
 
 
 def fit(layer, polynomial, *, starts=4, seed=0):
-    """Sets the weights of a CCP so that it approximates a given polynomial, as a start for training.
+    """Sets the weights of a CCP, NCP or NCPSkip so that it approximates a given polynomial, as a start for training.
 
-    The CCP of Eq. 3, x = C ((U_1^T z) * (1 + U_2^T z) * ... * (1 + U_N^T z)) + beta, is linear in C and beta, which are
-    solved for by least squares wherever they appear; the U_n are found by damped Gauss-Newton steps (variable
-    projection), from the weights that the layer has and from random ones, the best of which is kept.
+    The output x = C x_N + beta is linear in C and beta, which are solved for by least squares wherever they appear; the
+    weights of the recursion (the U_n of Eq. 3; the A_n, S_n and b_n of Eq. 4 and 5) are found by damped Gauss-Newton
+    steps (variable projection), from those that the layer has and from random ones, the best of which are kept.
 
-    The problem is not convex, and the start decides. Polynomials that a CCP of rank k gave were found again to
-    rounding from nearly every start with twice that rank, and to between 0.01 and 30 % with rank k itself. It is for
-    small layers: the memory is 8 bytes times samples * units * order * d * rank, 0.5 GB at most, and as much again for
-    work. A CP decomposition of the tensors by alternating least squares was no better a start than random weights, so
-    none is used.
+    The problem is not convex, and the start decides. Twelve polynomials of order 3, which layers of the three kinds and
+    of rank 3 gave, were approximated by each kind from one start: with twice that rank 24 of the 36 times to rounding,
+    and always to 1 %; with rank 3 itself to between 0.3 and 40 %. It is for small layers: the memory is 8 bytes times
+    samples * units * weights of the recursion, 0.5 GB at most, and as much again for work. A CP decomposition of the
+    tensors by alternating least squares was no better a start for a CCP than random weights, so none is used.
 
     Args:
-        layer: a `CCP` with `units` and `rank`, without normalisation and without `identity_factors`. One that is not
-            built is built; gates are set to one.
+        layer: a `CCP`, `NCP` or `NCPSkip` with `units` and `rank`, without normalisation, `identity_factors` and
+            `learn_skip`. One that is not built is built; gates are set to one.
         polynomial: what `coefficients` returns, of a symmetric form or not; or a pair of arrays (samples, d) and
             (samples, units), inputs and outputs. Coefficients are compared at inputs drawn from the standard normal
             distribution. Data should have more numbers of output than the layer has weights.
@@ -64,24 +64,25 @@ def fit(layer, polynomial, *, starts=4, seed=0):
     rng = np.random.default_rng(seed)
     (z, x), (fresh_z, fresh_x) = _samples(layer, polynomial, rng)
     size = z.shape[1]
-    entries = x.size * layer.order * size * layer.rank
+    recursion = _Recursion(layer, size)
+    entries = x.size * recursion.weights
     if entries > _MOST_ENTRIES:
         raise ValueError(
             f"A fit has at most {_MOST_ENTRIES:,} derivatives, of each output by each weight. Received: {x.size:,} "
-            f"outputs and {layer.order * size * layer.rank:,} weights, which are {entries:,}. Pass fewer samples, a "
-            "layer of a lower rank, or train the layer."
+            f"outputs and {recursion.weights:,} weights, which are {entries:,}. Pass fewer samples, a layer of a lower "
+            "rank, or train the layer."
         )
     if not layer.built:
         layer.build((None, size))
     best, exact = math.inf, _EXACT * _deviation(x)
-    for start in _starts(layer, size, starts, rng):
-        trial = _descend(z, x, start, layer.use_bias, exact)
+    for number in range(starts):
+        start = recursion.random(rng) if number else recursion.of(layer)
+        trial = _descend(recursion, z, x, start, layer.use_bias, exact)
         if trial[-1] < best:
-            U, C, beta, best = trial
+            weights, C, beta, best = trial
         if best <= exact:
             break
-    for factor, kernel in zip(layer.factors, U):
-        factor.kernel.assign(kernel)
+    recursion.assign(layer, weights)
     layer.C.kernel.assign(C)
     if layer.use_bias:
         layer.C.bias.assign(beta)
@@ -94,17 +95,17 @@ def fit(layer, polynomial, *, starts=4, seed=0):
 
 def _check_layer(layer):
     trouble = None
-    if type(layer) is not CCP:
+    if type(layer) not in (CCP, NCP, NCPSkip):
         trouble = f"is of type {type(layer).__name__}"
     else:
         config = layer.get_config()
         wrong = [name for name in ("operator", "normalize", "products", "quantized") if config.get(name) is not None]
-        wrong += ["identity_factors"] if layer.identity_factors else []
+        wrong += [name for name in ("identity_factors", "learn_skip") if getattr(layer, name, False)]
         wrong += ["units=None"] if layer.units is None else []
         trouble = f"has {', '.join(wrong)}" if wrong else None
     if trouble is not None:
         raise ValueError(
-            "What is fitted is a CCP of matrices, C x_N + beta, without normalisation. "
+            "What is fitted is a CCP, NCP or NCPSkip of matrices, C x_N + beta, without normalisation. "
             f"Received: {layer!r}, which {trouble}. Pass a layer such as CCP(units=10, order=3, rank=64)."
         )
 
@@ -115,7 +116,7 @@ def _samples(layer, polynomial, rng):
         size, units, order = polynomial.tensors[0].shape[1], len(polynomial.constant), len(polynomial.tensors)
         _check_sizes(layer, size, units)
         monomials = math.comb(size + max(order, layer.order), size)
-        weights = layer.rank * (layer.order * size + units)
+        weights = _Recursion(layer, size).weights + layer.rank * units
         number = max(2 * monomials, math.ceil(3 * weights / units))
         if number * units * weights > 2 * _MOST_ENTRIES:
             # Too many to evaluate, and refused by their number.
@@ -147,66 +148,118 @@ def _check_sizes(layer, size, units):
         )
 
 
-def _starts(layer, size, starts, rng):
-    """Yields arrays (order, d, rank), the weights of the layer and random ones."""
-    yield np.array([ops.convert_to_numpy(factor.kernel) for factor in layer.factors], "float64")
-    for _ in range(starts - 1):
-        yield rng.normal(size=(layer.order, size, layer.rank)) / math.sqrt(size)
+class _Recursion:
+    """The recursion of a layer as a function of all its weights, in one vector.
+
+        x_n = (A_n^T z) * s_n + x_{n-1}, without the last term in an NCP
+
+    In a CCP s_n is x_{n-1}, and x_1 is A_1^T z; in the others s_n is S_n^T x_{n-1} + b_n, and x_1 is (A_1^T z) * b_1.
+    """
+
+    def __init__(self, layer, size):
+        N, k = layer.order, layer.rank
+        self.order, self.carries, self.has_states = N, layer.CARRIES, isinstance(layer, NCP)
+        self.shapes = [(N, size, k), *([(N - 1, k, k), (N, k)] if self.has_states else [])]
+        self.weights = sum(map(math.prod, self.shapes))
+
+    def of(self, layer):
+        """Returns the weights of a layer."""
+        values = [[factor.kernel for factor in layer.factors]]
+        values += [[S_n.kernel for S_n in layer.S], layer.b] if self.has_states else []
+        return np.concatenate([np.ravel(ops.convert_to_numpy(x)) for group in values for x in group]).astype("float64")
+
+    def assign(self, layer, weights):
+        A, S, b = self._split(weights)
+        for factor, A_n in zip(layer.factors, A):
+            factor.kernel.assign(A_n)
+        if self.has_states:
+            for S_n, kernel in zip(layer.S, S):
+                S_n.kernel.assign(kernel)
+            for b_n, value in zip(layer.b, b):
+                b_n.assign(value)
+
+    def random(self, rng):
+        """Returns weights that keep the size of z in every x_n."""
+        scales = [math.sqrt(shape[-2]) for shape in self.shapes[:2]] + [1.0] * (len(self.shapes) - 2)
+        return np.concatenate([rng.normal(size=shape).ravel() / scale for shape, scale in zip(self.shapes, scales)])
+
+    def computed(self, z, weights):
+        """Returns lists of A_n^T z, of s_n and of x_n."""
+        A, S, b = self._split(weights)
+        factors = np.einsum("bi,nir->nbr", z, A)
+        states = [b[0] if self.has_states else np.ones(A.shape[-1])]
+        x = [factors[0] * states[0]]
+        for n in range(1, self.order):
+            states.append(x[-1] @ S[n - 1] + b[n] if self.has_states else x[-1])
+            x.append(factors[n] * states[-1] + (x[-1] if self.carries else 0))
+        return factors, states, x
+
+    def derivatives(self, z, weights, computed, C):
+        """Returns those of the outputs by the weights, an array (samples * outputs, weights)."""
+        _, S, _ = self._split(weights)
+        factors, states, x = computed
+        parts = [np.empty((len(z), C.shape[1], *shape)) for shape in self.shapes]
+        # By x_n, an array (samples, outputs, rank).
+        slope = np.broadcast_to(C.T, (len(z), *C.T.shape))
+        for n in reversed(range(self.order)):
+            parts[0][:, :, n] = z[:, None, :, None] * (slope * (states[n][:, None] if n else states[n]))[:, :, None]
+            by_state = slope * factors[n][:, None]
+            if self.has_states:
+                parts[2][:, :, n] = by_state
+                if n:
+                    parts[1][:, :, n - 1] = x[n - 1][:, None, :, None] * by_state[:, :, None]
+                    by_state = by_state @ S[n - 1].T
+            slope = by_state + slope if self.carries else by_state
+        return np.concatenate([part.reshape(part.shape[0] * part.shape[1], -1) for part in parts], axis=1)
+
+    def _split(self, weights):
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
+        parts = [part.reshape(shape) for part, shape in zip(np.split(weights, ends), self.shapes)]
+        return parts if self.has_states else (*parts, None, None)
 
 
-def _descend(z, x, U, use_bias, exact):
-    """Returns U, C, beta and the mean square error that damped Gauss-Newton steps from U lead to."""
+def _descend(recursion, z, x, weights, use_bias, exact):
+    """Returns the weights, C, beta and the mean square error that damped Gauss-Newton steps lead to."""
     damping = 1e-2
-    factors = _factors(z, U)
-    basis, solution, rest = _solve(factors, x, use_bias)
-    error = np.mean(rest**2)
+    computed = recursion.computed(z, weights)
+    basis, solution, rest = _solve(computed[-1][-1], x, use_bias)
+    error, rank = np.mean(rest**2), computed[-1][-1].shape[1]
     for _ in range(_ITERATIONS):
-        derivatives = _derivatives(z, factors, solution[: U.shape[2]])
+        derivatives = recursion.derivatives(z, weights, computed, solution[:rank]).reshape(len(z), -1)
         # What C and beta can make up for is taken out (Kaufman).
         derivatives -= basis @ (basis.T @ derivatives)
-        derivatives = derivatives.reshape(-1, U.size)
+        derivatives = derivatives.reshape(-1, weights.size)
         normal = derivatives.T @ derivatives
-        slope, scale = derivatives.T @ rest.ravel(), normal.trace() / U.size
+        slope, scale = derivatives.T @ rest.ravel(), normal.trace() / weights.size
         for _ in range(12):
-            step = np.linalg.solve(normal + (damping * scale + np.finfo("float64").tiny) * np.eye(U.size), slope)
-            tried = _factors(z, U + step.reshape(U.shape))
-            trial = _solve(tried, x, use_bias)
+            damped = normal + (damping * scale + np.finfo("float64").tiny) * np.eye(weights.size)
+            tried = weights + np.linalg.solve(damped, slope)
+            computed_there = recursion.computed(z, tried)
+            trial = _solve(computed_there[-1][-1], x, use_bias)
             improved = np.mean(trial[2] ** 2) < error
             if improved:
                 break
             damping *= 4
         if not improved:
             break
-        U, factors, (basis, solution, rest) = U + step.reshape(U.shape), tried, trial
+        weights, computed, (basis, solution, rest) = tried, computed_there, trial
         error, damping = np.mean(rest**2), max(damping / 4, 1e-14)
         if error <= exact:
             break
-    return U, solution[: U.shape[2]], solution[-1], error
+    return weights, solution[:rank], solution[-1], error
 
 
-def _factors(z, U):
-    """Returns U_1^T z and every 1 + U_n^T z, an array (order, samples, rank)."""
-    factors = np.einsum("bi,nir->nbr", z, U)
-    factors[1:] += 1
-    return factors
+def _solve(features, x, use_bias):
+    """Returns an orthonormal basis of the outputs that C and beta can give, the best C and beta, and what is left.
 
-
-def _solve(factors, x, use_bias):
-    """Returns an orthonormal basis of the outputs that C and beta can give, the best C and beta, and what is left."""
-    features = np.prod(factors, axis=0)
+    The features are x_N.
+    """
     if use_bias:
         features = np.column_stack([features, np.ones(len(features))])
     left, sizes, right = np.linalg.svd(features, full_matrices=False)
     kept = sizes > 1e-10 * sizes[0]
     left, projected = left[:, kept], left[:, kept].T @ x
     return left, (right[kept].T / sizes[kept]) @ projected, x - left @ projected
-
-
-def _derivatives(z, factors, C):
-    """Returns those of the outputs by U, an array (samples, outputs * order * d * rank)."""
-    others = [np.prod(np.delete(factors, n, axis=0), axis=0) for n in range(len(factors))]
-    parts = [np.einsum("bi,br,ro->boir", z, other, C, optimize=True) for other in others]
-    return np.stack(parts, axis=2).reshape(len(z), -1)
 
 
 def _deviation(x):

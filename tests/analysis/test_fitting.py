@@ -1,11 +1,11 @@
-"""CCPs that start from given polynomials."""
+"""Layers that start from given polynomials."""
 
 import keras
 import numpy as np
 import pytest
 
 from pinets_tf.analysis import Coefficients, coefficients, fit
-from pinets_tf.layers import CCP, NCP
+from pinets_tf.layers import CCP, NCP, NCPSkip
 from tests.conformance.cases import numpy
 
 
@@ -15,10 +15,11 @@ def polynomial(order=3, **options):
     return layer
 
 
+@pytest.mark.parametrize("layer_class", [CCP, NCP, NCPSkip])
 @pytest.mark.parametrize("order, rank, symmetric", [(1, 4, True), (2, 8, False), (3, 12, True)])
-def test_finds_the_polynomial_of_another_layer(order, rank, symmetric):
+def test_finds_the_polynomial_of_another_layer(layer_class, order, rank, symmetric):
     given = polynomial(order)
-    layer = CCP(2, order, rank=rank, gate=True, dtype="float64")
+    layer = layer_class(2, order, rank=rank, gate=True, dtype="float64")
     error = fit(layer, coefficients(given, symmetric=symmetric), starts=2)
     z = np.random.default_rng(5).normal(size=(50, 4))
     difference = numpy(layer(z)) - numpy(given(z))
@@ -36,9 +37,10 @@ def test_low_rank_is_an_approximation_from_data():
     np.testing.assert_allclose(errors[1], found, rtol=1e-6)
 
 
-def test_starts_from_the_weights_of_the_layer():
+@pytest.mark.parametrize("layer_class", [CCP, NCP, NCPSkip])
+def test_starts_from_the_weights_of_the_layer(layer_class):
     keras.utils.set_random_seed(1)
-    layer = CCP(2, 2, rank=3)
+    layer = layer_class(2, 2, rank=3)
     layer.build((None, 4))
     kernels = [numpy(factor.kernel) for factor in layer.factors]
     assert fit(layer, coefficients(layer), starts=1) < 1e-5
@@ -49,7 +51,8 @@ def test_starts_from_the_weights_of_the_layer():
 Z, X = np.zeros((5, 4)), np.zeros((5, 2))
 HUGE = Coefficients(np.zeros(2), (np.zeros((2, 400)),))
 REFUSED = {
-    "kind": (lambda: NCP(2, 2, rank=4), (Z, X), r"a CCP of matrices.* Received: .*, which is of type NCP\. Pass"),
+    "kind": (lambda: keras.layers.Dense(2), (Z, X), r"a CCP, NCP or .* Received: .*, which is of type Dense\. Pass"),
+    "skip": (lambda: NCPSkip(2, 2, rank=4, learn_skip=True), (Z, X), r"which has learn_skip\. Pass a layer"),
     "normalised": (lambda: CCP(2, 2, rank=4, normalize="batch"), (Z, X), r"which has normalize\. Pass a layer"),
     "no units": (lambda: CCP(None, 2, rank=4, identity_factors=True), (Z, X), r"has identity_factors, units=None"),
     "one array": (lambda: CCP(2, 2, rank=4), Z, r"by two arrays of finite.* Received: ndarray, .*\. Pass what"),
