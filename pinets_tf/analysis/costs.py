@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import keras
 
+from pinets_tf.analysis.operations import MOVES, SUMS
+from pinets_tf.analysis.rules import WITHOUT_MULTIPLICATION
 from pinets_tf.analysis.tracing import nodes
 from pinets_tf.layers import (
     NCP,
@@ -22,12 +24,11 @@ from pinets_tf.layers import (
     VertexResample,
     VertexStandardization,
 )
-from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization, ProductOffset
+from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization
 from pinets_tf.layers.fade import Fade
 from pinets_tf.layers.kernel_wrapper import KernelWrapper
 from pinets_tf.layers.learned_constant import LearnedConstant
 from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
-from pinets_tf.layers.noise_injection import NoiseInjection
 from pinets_tf.layers.polynomial import Polynomial
 from pinets_tf.layers.style_mixing import StyleMixing
 
@@ -245,30 +246,19 @@ _VIEWS = (keras.layers.Flatten, keras.layers.Reshape)
 _OPERATIONS = {
     **dict.fromkeys(
         (
+            *MOVES,
+            *SUMS,
             "Abs",
-            "Add",
-            "Cast",
-            "Concatenate",
-            "ExpandDims",
-            "GetItem",
+            "AveragePool",
             "Max",
             "Maximum",
             "Mean",
             "Min",
             "Minimum",
-            "Negative",
-            "Pad",
             "Relu",
-            "Repeat",
-            "Reshape",
             "Sigmoid",
             "Softmax",
-            "Squeeze",
-            "Stack",
-            "Subtract",
-            "Sum",
             "Tanh",
-            "Transpose",
         ),
         _none,
     ),
@@ -278,31 +268,19 @@ _OPERATIONS = {
 _RULES: dict = {
     **dict.fromkeys(
         (
-            keras.layers.Activation,
-            keras.layers.ActivityRegularization,
-            keras.layers.Add,
-            keras.layers.AlphaDropout,
+            *WITHOUT_MULTIPLICATION,
             keras.layers.Average,
             keras.layers.AveragePooling1D,
             keras.layers.AveragePooling2D,
             keras.layers.AveragePooling3D,
-            keras.layers.Concatenate,
-            keras.layers.Cropping1D,
-            keras.layers.Cropping2D,
-            keras.layers.Cropping3D,
-            keras.layers.Dropout,
             keras.layers.ELU,
             keras.layers.Embedding,
-            keras.layers.Flatten,
-            keras.layers.GaussianDropout,
-            keras.layers.GaussianNoise,
             keras.layers.GlobalAveragePooling1D,
             keras.layers.GlobalAveragePooling2D,
             keras.layers.GlobalAveragePooling3D,
             keras.layers.GlobalMaxPooling1D,
             keras.layers.GlobalMaxPooling2D,
             keras.layers.GlobalMaxPooling3D,
-            keras.layers.Identity,
             keras.layers.LeakyReLU,
             keras.layers.Masking,
             keras.layers.MaxPooling1D,
@@ -311,24 +289,10 @@ _RULES: dict = {
             keras.layers.Maximum,
             keras.layers.Minimum,
             keras.layers.PReLU,
-            keras.layers.Permute,
             keras.layers.ReLU,
-            keras.layers.RepeatVector,
-            keras.layers.Reshape,
             keras.layers.Softmax,
-            keras.layers.SpatialDropout1D,
-            keras.layers.SpatialDropout2D,
-            keras.layers.SpatialDropout3D,
-            keras.layers.Subtract,
-            keras.layers.UpSampling1D,
-            keras.layers.UpSampling3D,
-            keras.layers.ZeroPadding1D,
-            keras.layers.ZeroPadding2D,
-            keras.layers.ZeroPadding3D,
             LearnedConstant,
-            NoiseInjection,
             ProdPoly,
-            ProductOffset,
         ),
         _none,
     ),

@@ -5,7 +5,7 @@ import math
 import keras
 
 # Affine in their first argument, of which alone they are called here, without and with a multiplication.
-_MOVES = (
+MOVES = (
     "BroadcastTo",
     "Cast",
     "Copy",
@@ -30,7 +30,7 @@ _MOVES = (
     "Unstack",
 )
 _MAPS = ("AveragePool", "Conv", "ConvTranspose", "DepthwiseConv", "Divide", "Dot", "Mean", "Resize", "TrueDivide")
-_SUMS = ("Add", "Concatenate", "Stack", "Subtract")
+SUMS = ("Add", "Concatenate", "Stack", "Subtract")
 # Linear in each tensor.
 _PRODUCTS = ("Einsum", "Matmul", "Multiply")
 
@@ -53,10 +53,10 @@ def kind_of_operation(operation, node):
     of_first_alone = len(inputs) == 1 and next(iter(node.arguments.args), None) is inputs[0]
     if not _treats_each_element_alone(operation, node):
         return None
-    if name in (*_MOVES, *_MAPS):
+    if name in (*MOVES, *_MAPS):
         to_integers = name == "Cast" and not keras.backend.is_float_dtype(operation.dtype)
         return "linear" if of_first_alone and not to_integers else None
-    if name in _SUMS:
+    if name in SUMS:
         return "sum"
     return "product" if name in _PRODUCTS else None
 

@@ -86,7 +86,7 @@ _SUMS = (
     Fade,
 )
 # Of those, the ones that multiply nothing: they move, copy, add or leave out numbers.
-_WITHOUT_MULTIPLICATION = (
+WITHOUT_MULTIPLICATION = (
     keras.layers.Activation,
     keras.layers.ActivityRegularization,
     keras.layers.Add,
@@ -211,7 +211,7 @@ def multiplies(layer):
         return layer.interpolation != "nearest"
     if not isinstance(layer, keras.layers.Layer):
         return operation_multiplies(layer)
-    return not isinstance(layer, _WITHOUT_MULTIPLICATION)
+    return not isinstance(layer, WITHOUT_MULTIPLICATION)
 
 
 def _is_affine_as_it_is_set(layer):
