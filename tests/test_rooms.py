@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 KERAS = {"keras", "numpy"}
 TENSORFLOW = {*KERAS, "tensorflow"}
-# Of the layers, training needs the checks of arguments and the fade that it moves.
-OF_LAYERS = {".layers.checks", ".layers.fade"}
+# Of the layers, training needs the checks of arguments, what copies of networks take, and the fade that it moves.
+OF_LAYERS = {".layers.checks", ".layers.copying", ".layers.fade"}
 # What a module of each part may import beside the standard library; parts of ours are named with a dot.
 ALLOWED = {
     "pinets_tf/kernels": TENSORFLOW,

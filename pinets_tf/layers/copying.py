@@ -95,7 +95,14 @@ def _derive(config, name, dtype=None):
 def copy_weights(new, old):
     """Gives a layer or model the weights of another one that is like it."""
     new.set_weights(old.get_weights())
-    for part in new._flatten_layers():
+    renew_normalizations(new)
+
+
+def renew_normalizations(layer):
+    """Makes every `Normalization` in a layer compute with the weights that it has been given.
+
+    What one adapted to are weights, of which it computes with copies.
+    """
+    for part in layer._flatten_layers():
         if isinstance(part, keras.layers.Normalization) and part.built:
-            # What it adapted to are weights, of which it computes with copies.
             part.finalize_state()

@@ -4,12 +4,15 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf.layers.copying import renew_normalizations
+
 
 def copy_network(network):
     """Returns a copy of a functional Keras model with layers and variables of its own, of the same values."""
     copy = keras.models.clone_model(network)
     for variable, value in zip(copy.variables, network.variables):
         variable.assign(value)
+    renew_normalizations(copy)
     return copy
 
 

@@ -194,6 +194,13 @@ def test_latents_depend_on_seed_step_and_purpose():
     assert shapes == {"a": (4, 2), "b": (4, 3, 1)}
 
 
+def test_the_average_normalises_as_the_network():
+    normalization = keras.layers.Normalization()
+    normalization.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    network = keras.Sequential([keras.Input((2,)), normalization])
+    np.testing.assert_allclose(copy_network(network)(np.array([[3.0, 10.0]])), [[1.0, -1.0]], rtol=1e-6)
+
+
 def test_average():
     network = networks(noise=True, batch=True)[0]
     average = copy_network(network)
