@@ -228,7 +228,10 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     },
     "analysis.growth.grow": {"ValueError": ["tests/analysis/test_growth.py::test_says_why_a_layer_cannot_grow"]},
     "analysis.products.without_products": {
-        "ValueError": ["tests/models/test_generators.py::test_there_are_so_many_products"],
+        "ValueError": [
+            "tests/models/test_generators.py::test_there_are_so_many_products",
+            "tests/analysis/test_graphs.py::test_models_that_call_something_else_are_refused",
+        ],
     },
     "analysis.summary.polynomial_summary": {
         "ValueError": ["tests/analysis/test_summary.py::test_says_what_it_takes"],

@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from pinets_tf.analysis.degree import degree
-from pinets_tf.analysis.grading import Grading, check_polynomial, computed_by, contributions, input_shapes
+from pinets_tf.analysis.grading import Grading, check_polynomial, computed_by, contributions
+from pinets_tf.analysis.parts import input_shapes
 from pinets_tf.analysis.propagation import through
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_layer, copy_weights
@@ -269,7 +270,8 @@ def _size(shape):
 def _output_shape(model, shapes):
     if getattr(model, "outputs", None):
         return model.outputs[0].shape
-    return model.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+    inputs = [keras.KerasTensor(shape, model.compute_dtype) for shape in shapes]
+    return keras.tree.flatten(model.compute_output_spec(inputs if len(inputs) > 1 else inputs[0]))[0].shape
 
 
 def _in_float64(model):
@@ -294,7 +296,9 @@ def _copied(layer):
         return keras.models.clone_model(layer, clone_function=_copied, recursive=True)
     if not isinstance(layer, keras.layers.Layer):
         # An operation, such as the sum of two tensors.
-        return type(layer).from_config(layer.get_config())
+        config = layer.get_config()
+        to_floats = "dtype" in config and keras.backend.is_float_dtype(config["dtype"] or "float32")
+        return type(layer).from_config({**config, "dtype": "float64"} if to_floats else config)
     copy = copy_layer(layer, layer.name, "float64")
     if layer.built and not copy.built:
         copy.build_from_config(layer.get_build_config())

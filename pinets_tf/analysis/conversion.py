@@ -4,8 +4,9 @@ import dataclasses
 
 import keras
 
-from pinets_tf.analysis.degree import is_polynomial
+from pinets_tf.analysis.degree import in_the_way
 from pinets_tf.analysis.growth import grow
+from pinets_tf.analysis.parts import copy_of, has_graph, paths
 from pinets_tf.layers import Injection, PolynomialResidual
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights
@@ -46,7 +47,7 @@ class ConversionReport:
         plain: names of the layers whose activation got a polynomial in front of it, in a network without such sums.
         activations: names of the layers whose activation was removed.
         unrecognised: names of the sums that stayed as they were, each with why.
-        obstacles: names of the layers for which the new model is no polynomial, each with its type.
+        obstacles: paths of the layers for which the new model is no polynomial, each with its type.
     """
 
     order: int
@@ -135,7 +136,7 @@ def convert(model, order=2, *, remove_activations=False, normalize="batch"):
     """
     if positive_integer("order", order, "Pass order=2 or more.") == 1:
         raise ValueError("A network of order 1 has no products. Received: order=1. Pass order=2 or more.")
-    if not isinstance(model, keras.Model) or getattr(model, "outputs", None) is None:
+    if not has_graph(model) or not getattr(model, "outputs", None):
         raise ValueError(
             "What is converted is the graph of a model. "
             f"Received: {model!r}. Pass a built functional or sequential model, such as one of keras.applications."
@@ -158,9 +159,7 @@ def convert(model, order=2, *, remove_activations=False, normalize="batch"):
     blocks, plain, removed = (
         tuple(dict.fromkeys(names)) for names in (rewriting.blocks, rewriting.plain, rewriting.removed)
     )
-    return converted, ConversionReport(
-        order, blocks, plain, removed, rewriting.unrecognised, dict(_obstacles(converted))
-    )
+    return converted, ConversionReport(order, blocks, plain, removed, rewriting.unrecognised, _obstacles(converted))
 
 
 class _Rewriting:
@@ -206,24 +205,20 @@ class _Rewriting:
         return keras.models.clone_model(graph, inputs, clone_function=copied, call_function=called)
 
     def copied(self, layer, at_output):
-        if isinstance(layer, keras.Model) and getattr(layer, "outputs", None) is not None:
+        if has_graph(layer):
             inner = _at_output(layer) if id(layer) in at_output else set()
             return self.rewrite(layer, inner)
         if type(layer) is PolynomialResidual and layer.order < self.order:
             self.blocks.append(layer.name)
             return grow(layer, self.order)
-        config = layer.get_config()
-        takes_out = self.is_hidden(layer, at_output) and not isinstance(layer, _ACTIVATIONS)
-        if takes_out and (self.remove or self.rewrites_plain):
-            config["activation"] = "linear"
-        try:
-            new = type(layer).from_config(config)
-        except (NotImplementedError, TypeError, ValueError) as error:
+        if getattr(layer, "quantization_mode", None):
             raise ValueError(
-                "The layers of a converted model are copies, made by config. "
-                f"Received: the layer {layer.name} of type {type(layer).__name__}, which cannot be made from its own. "
-                "Give it `get_config` and `from_config`."
-            ) from error
+                "A network is converted to be trained. "
+                f"Received: the layer {layer.name} with quantization_mode={layer.quantization_mode!r}. "
+                "Pass the model as it was before it was quantised."
+            )
+        takes_out = self.is_hidden(layer, at_output) and not isinstance(layer, _ACTIVATIONS)
+        new = copy_of(layer, **({"activation": "linear"} if takes_out and (self.remove or self.rewrites_plain) else {}))
         if isinstance(layer, keras.layers.Layer):
             self.copies.append((new, layer))
         return new
@@ -242,7 +237,7 @@ class _Rewriting:
         if not self.is_hidden(layer, at_output) or not (self.remove or self.rewrites_plain):
             return new(*args, **kwargs)
         is_activation = isinstance(layer, _ACTIVATIONS)
-        h = args[0] if is_activation else new(*args, **kwargs)
+        h = _first(args, kwargs) if is_activation else new(*args, **kwargs)
         if self.rewrites_plain:
             self.plain.append(layer.name)
             h = self.polynomial(layer.name, h, h, layer.dtype_policy)
@@ -250,13 +245,13 @@ class _Rewriting:
             self.removed.append(layer.name)
             return h
         if is_activation:
-            return new(h, **kwargs)
+            return new(h, **{name: value for name, value in kwargs.items() if name != "inputs"})
         name, policy = self.unique(f"{layer.name}_activation"), layer.dtype_policy
         return keras.layers.Activation(layer.activation, name=name, dtype=policy)(h)
 
     def sum(self, new, layer, args, kwargs):
         is_layer = isinstance(layer, keras.layers.Layer)
-        terms = args[0] if is_layer else [*args, *kwargs.values()]
+        terms = _first(args, kwargs) if is_layer else [*args, *kwargs.values()]
         if not all(isinstance(term, keras.KerasTensor) for term in terms):
             return new(*args, **kwargs)
         shortcut, branch, trouble = _ways(terms)
@@ -294,6 +289,11 @@ class _Rewriting:
             name, number = f"{wanted}_{number}", number + 1
         self.names.add(name)
         return name
+
+
+def _first(args, kwargs):
+    """Returns what a layer is called with."""
+    return args[0] if args else kwargs["inputs"]
 
 
 def _policy(dtype):
@@ -352,12 +352,10 @@ def _channels_first(model):
 
 
 def _obstacles(model):
-    """Yields the name and type of each layer that is no polynomial of its inputs."""
-    for operation in model.operations:
-        if isinstance(operation, keras.Model) and getattr(operation, "outputs", None) is not None:
-            yield from _obstacles(operation)
-            continue
-        if not is_polynomial(operation):
-            activation = getattr(operation, "activation", None)
-            name = [] if activation is None else [getattr(activation, "__name__", type(activation).__name__)]
-            yield operation.name, " ".join([type(operation).__name__, *name])
+    """Returns the paths and types of the layers that make a model no polynomial."""
+    where, found = paths(model), {}
+    for layer in in_the_way(model):
+        activation = getattr(layer, "activation", None)
+        name = [] if activation is None else [getattr(activation, "__name__", type(activation).__name__)]
+        found[where.get(id(layer), layer.name)] = " ".join([type(layer).__name__, *name])
+    return found

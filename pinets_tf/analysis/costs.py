@@ -269,7 +269,6 @@ _RULES: dict = {
     **dict.fromkeys(
         (
             *WITHOUT_MULTIPLICATION,
-            keras.layers.Average,
             keras.layers.AveragePooling1D,
             keras.layers.AveragePooling2D,
             keras.layers.AveragePooling3D,
@@ -298,6 +297,7 @@ _RULES: dict = {
     ),
     **dict.fromkeys(
         (
+            keras.layers.Average,
             keras.layers.BatchNormalization,
             keras.layers.Normalization,
             keras.layers.Rescaling,
@@ -314,8 +314,9 @@ _RULES: dict = {
         ),
         _each(2),
     ),
-    # As Keras computes it: a square, and three with the inverse deviation that is multiplied with gamma first.
-    keras.layers.LayerNormalization: _each(4),
+    # As Keras computes it: a square, and three with the inverse deviation that is multiplied with gamma first, or one
+    # where there is no gamma.
+    keras.layers.LayerNormalization: lambda call: _each(4 if call.layer.scale else 2)(call),
     keras.layers.RMSNormalization: _each(3),
     **dict.fromkeys((keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D), _convolution),
     **dict.fromkeys(

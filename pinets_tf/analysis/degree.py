@@ -1,9 +1,12 @@
 """The polynomial degree of a model, from its graph, or the layer for which it has none."""
 
+import inspect
+
 import keras
 
-from pinets_tf.analysis.parts import paths
+from pinets_tf.analysis.parts import input_shapes, paths
 from pinets_tf.analysis.propagation import as_outputs, check_graph, through
+from pinets_tf.analysis.rules import NotPolynomial, kind_of
 from pinets_tf.layers import Injection
 
 
@@ -23,7 +26,7 @@ def degree(model):
         outputs.
 
     Raises:
-        ValueError: if a model is not functional.
+        ValueError: if a model is not functional, or if a layer of several inputs was never called.
 
     Example:
 
@@ -49,7 +52,7 @@ def first_not_polynomial(model):
         For a model of several outputs one for each, in the structure of the outputs.
 
     Raises:
-        ValueError: if a model is not functional.
+        ValueError: as for `degree`.
 
     Example:
 
@@ -68,19 +71,45 @@ def first_not_polynomial(model):
     return as_outputs(model, found)
 
 
-def is_polynomial(layer):
-    """Returns whether all outputs of a layer, operation or model are known to be polynomials."""
-    return not any(isinstance(x, keras.Operation) for x in _values(layer))
+def in_the_way(model):
+    """Returns all layers that make a model of a graph no polynomial, in the order of computation."""
+    collected = _Collected()
+    through(collected, model, [1] * len(model.inputs))
+    return list(collected.layers.values())
 
 
 def _degrees(model):
     check_graph(model)
-    return _values(model)
+    return through(Degrees(), model, [1] * _number_of_inputs(model))
 
 
-def _values(model):
-    inputs = 2 if isinstance(model, Injection) else len(getattr(model, "inputs", None) or (0,))
-    return through(Degrees(), model, [1] * inputs)
+def _number_of_inputs(layer):
+    if isinstance(layer, Injection):
+        return 2
+    if not isinstance(layer, keras.layers.Layer):
+        return len(layer._inbound_nodes[0].input_tensors)
+    known = len(input_shapes(layer))
+    if not known:
+        _check_takes_one(layer)
+    return known or 1
+
+
+def _check_takes_one(layer):
+    """Raises a `ValueError` for a layer of which it is not known how many inputs it takes."""
+    try:
+        kind = kind_of(layer)
+        if callable(kind):
+            inspect.signature(kind).bind(1)
+    except NotPolynomial:
+        return
+    except TypeError:
+        kind = "product"
+    if kind == "product":
+        raise ValueError(
+            "The degree of a layer of several inputs follows from theirs. "
+            f"Received: {layer.name} of type {type(layer).__name__}, which was never called. Call it once, or pass a "
+            "model that it is part of."
+        )
 
 
 class Degrees:
@@ -103,6 +132,17 @@ class Degrees:
 
     def unknown(self, layer, error, values):
         return _unless_unknown(lambda _: layer, values)
+
+
+class _Collected(Degrees):
+    """That of degrees, which goes on behind what is not known, and keeps these layers by their identity."""
+
+    def __init__(self):
+        self.layers = {}
+
+    def unknown(self, layer, error, values):
+        self.layers[id(layer)] = layer
+        return max(values)
 
 
 def _unless_unknown(function, values):

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import keras
 
-from pinets_tf.analysis.degree import degree
-from pinets_tf.analysis.parts import paths
+from pinets_tf.analysis.degree import degree, in_the_way
+from pinets_tf.analysis.parts import has_graph, paths
 from pinets_tf.analysis.propagation import through
 from pinets_tf.layers import FeaStConv, GATConv, LogMelSpectrogram
 from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
@@ -150,15 +150,14 @@ def encrypted_ready(model):
     Source: ours. CKKS: Cheon, Kim, Kim and Song, "Homomorphic Encryption for Arithmetic of Approximate Numbers",
     ASIACRYPT 2017.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not has_graph(model) or not getattr(model, "inputs", None):
         raise ValueError(
             "The steps of a model are read off the graph of a functional or sequential model. "
             f"Received: {model!r}, which has none. Pass keras.Model(inputs, outputs)."
         )
-    multiplications = _Multiplications()
-    depth = _joined(through(multiplications, model, [_Depth()] * len(model.inputs))) or _Depth()
+    depth = _joined(through(_Multiplications(), model, [_Depth()] * len(model.inputs))) or _Depth()
     where, obstacles = paths(model), []
-    for layer in multiplications.in_the_way.values():
+    for layer in in_the_way(model):
         obstacles.append(EncryptionObstacle(where.get(id(layer), layer.name), *_why(layer)))
     whole = None if obstacles else max(keras.tree.flatten(degree(model)))
     return EncryptionReport(model.name, whole, depth.products, depth.scalings, depth.levels, tuple(obstacles))
@@ -195,10 +194,7 @@ def _multiplied(first, second):
 
 
 class _Multiplications:
-    """The algebra of depths. It goes on behind what cannot be computed, and keeps these layers by their identity."""
-
-    def __init__(self):
-        self.in_the_way = {}
+    """The algebra of depths, which goes on behind what cannot be computed."""
 
     def affine(self, function, values, multiplies=True):
         return _scaled(values) if multiplies else _joined(values)
@@ -219,7 +215,6 @@ class _Multiplications:
         return functools.reduce(lambda depth, _: _multiplied(depth, depth), range(fewest), _joined(values))
 
     def unknown(self, layer, error, values):
-        self.in_the_way[id(layer)] = layer
         return _scaled(values) if hasattr(layer, "kernel") else _joined(values)
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.analysis.parts import Part, methods_hidden, parts_of
+from pinets_tf.analysis.parts import Part, in_order, methods_hidden, parts_of
 from pinets_tf.layers.batch_normalization import ProductOffset
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.kernel_wrapper import KernelWrapper
@@ -102,7 +102,7 @@ def first_not_finite(model, inputs, training=False):
 
 
 def _first_input(model, inputs):
-    values = keras.tree.flatten(inputs)
+    values = in_order(model, inputs)
     names = [x.name for x in getattr(model, "inputs", None) or ()]
     names = names if len(names) == len(values) else [model.name] * len(values)
     for name, value in zip(names, values):

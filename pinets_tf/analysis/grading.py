@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from pinets_tf.analysis.degree import Degrees
+from pinets_tf.analysis.parts import in_order, input_shapes
 from pinets_tf.analysis.propagation import as_outputs, check_graph, through
 from pinets_tf.analysis.rules import NotPolynomial
 from pinets_tf.layers.copying import deserialize_layers
@@ -279,36 +280,25 @@ def check_polynomial(model, z=None):
             "The terms of a polynomial are those of a network with its weights. Received: "
             f"{model!r}, which is not a Keras layer, or was not built for an input. Pass a model that was built."
         )
-    for layer in model._flatten_layers():
-        if getattr(layer, "quantization_mode", None):
-            raise NotPolynomial(
-                "A quantised layer rounds its inputs, and is linear only nearly. Received: the layer "
-                f"{layer.name} with quantization_mode={layer.quantization_mode!r}. Pass the model as it was before."
-            )
-    if z is not None and len(keras.tree.flatten(z)) != len(shapes):
+    if z is not None and len(in_order(model, z)) != len(shapes):
         raise ValueError(
-            f"A network is called with as many inputs as it takes. Received: {len(keras.tree.flatten(z))} inputs for "
+            f"A network is called with as many inputs as it takes. Received: {len(in_order(model, z))} inputs for "
             f"{model.name}, which takes {len(shapes)}. Pass one array for each input."
         )
     check_graph(model)
     through(_DegreesOfTerms(), model, [1] * len(shapes))
 
 
-def input_shapes(model):
-    """Returns the shape of each input of a built layer or model, with a batch of `None`, in a flat list."""
-    if getattr(model, "inputs", None):
-        return [tuple(tensor.shape) for tensor in model.inputs]
-    config = model.get_build_config() or {}
-    shapes = config.get("input_shape", [*config.get("shapes_dict", {}).values()])
-    several = not all(size is None or isinstance(size, int) for size in shapes)
-    return [(None, *shape[1:]) for shape in (shapes if several or not shapes else [shapes])]
-
-
 def as_inputs(model, z):
     """Returns inputs as tensors of the types in which a model takes them, in a flat list."""
     given = getattr(model, "inputs", None)
     dtypes = [tensor.dtype for tensor in given] if given else itertools.repeat(model.compute_dtype)
-    return [ops.convert_to_tensor(x, dtype) for x, dtype in zip(keras.tree.flatten(z), dtypes)]
+    tensors = [ops.convert_to_tensor(x, dtype) for x, dtype in zip(in_order(model, z), dtypes)]
+    for place, (x, shape) in enumerate(zip(tensors, input_shapes(model))):
+        # As Keras does it.
+        if len(x.shape) == len(shape) - 1 and shape[-1] == 1:
+            tensors[place] = ops.expand_dims(x, -1)
+    return tensors
 
 
 def _new_inputs(model):

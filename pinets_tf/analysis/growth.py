@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pinets_tf.analysis.parts import copied_graph, copy_of, has_graph
 from pinets_tf.layers import NCP, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights
@@ -84,7 +85,7 @@ def grow(layer, order):
 
 
 def _grow_model(model, order):
-    if getattr(model, "outputs", None) is None:
+    if not has_graph(model):
         raise ValueError(
             "The layers of a model are raised in a copy of its graph. "
             f"Received: {model!r}. Pass a built functional or sequential model, or one of its layers."
@@ -95,10 +96,10 @@ def _grow_model(model, order):
         if _grows(layer, order):
             grown.append(layer.name)
             return grow(layer, order)
-        copies.append((type(layer).from_config(layer.get_config()), layer))
+        copies.append((copy_of(layer), layer))
         return copies[-1][0]
 
-    new_model = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    new_model = copied_graph(model, copied)
     if not grown:
         raise ValueError(
             f"A model grows by its polynomial layers of an order below {order}. Received: the model {model.name}, "

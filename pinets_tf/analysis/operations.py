@@ -75,15 +75,19 @@ def _treats_each_element_alone(operation, node):
     name, (x, *others), y = _name(operation), node.input_tensors, node.output_tensors[0]
     if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
         return False
-    if name == "Reshape":
-        sizes = x.shape[1:], y.shape[1:]
-        return any(None in shape for shape in sizes) or math.prod(sizes[0]) == math.prod(sizes[1])
+    if name in ("Ravel", "Reshape"):
+        unknown, known = zip(*((shape.count(None), math.prod(filter(None, shape))) for shape in (x.shape, y.shape)))
+        return unknown[0] == unknown[1] and known[0] == known[1]
     if name == "GetItem":
         key = node.arguments.args[1]
         first = key[0] if isinstance(key, tuple) else key
         return first is Ellipsis or first == slice(None)
     if name == "Einsum":
-        operands, result = operation.subscripts.replace(" ", "").split("->")
+        operands, arrow, result = operation.subscripts.replace(" ", "").partition("->")
+        if not arrow:
+            # As NumPy has it, in the order of the alphabet.
+            once = sorted(label for label in operands if label.isalpha() and operands.count(label) == 1)
+            result = "".join(["..." if "..." in operands else "", *once])
         symbolic = [isinstance(x, keras.KerasTensor) for x in node.arguments.args]
         return all(operand[:1] == result[:1] for operand, of_batch in zip(operands.split(","), symbolic) if of_batch)
     if any(len(other.shape) != len(x.shape) for other in others):
@@ -93,7 +97,8 @@ def _treats_each_element_alone(operation, node):
     if name == "Pad":
         return tuple(operation.pad_width[0]) == (0, 0)
     if name == "Tile":
-        return len(operation.repeats) == len(x.shape) and operation.repeats[0] == 1
+        repeats = operation.repeats if isinstance(operation.repeats, (tuple, list)) else (operation.repeats,)
+        return len(repeats) < len(x.shape) or (len(repeats) == len(x.shape) and repeats[0] == 1)
     if name == "Transpose":
         return operation.axes is not None and operation.axes[0] == 0
     attributes = ("axis", "axis1", "axis2", "source", "destination")

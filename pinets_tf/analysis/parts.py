@@ -51,6 +51,66 @@ def paths(model):
     return {id(part.layer): part.path for part in parts_of(model)}
 
 
+def has_graph(model):
+    """Returns whether a layer is a model that computes what its graph says, and nothing else."""
+    functional = getattr(model, "outputs", None) or isinstance(model, keras.Sequential)
+    return isinstance(model, keras.Model) and bool(functional) and type(model).call.__module__.startswith("keras.")
+
+
+def in_order(model, inputs):
+    """Returns what a layer or model is called with in a flat list, in the order of `model.inputs`."""
+    if isinstance(inputs, dict) and getattr(model, "inputs", None) and not isinstance(model, keras.Sequential):
+        names = [x.name for x in model.inputs]
+        if not isinstance(model.input, dict) and inputs.keys() >= set(names):
+            return [inputs[name] for name in names]
+    return keras.tree.flatten(inputs)
+
+
+def input_shapes(layer):
+    """Returns the shape of each input of a layer or model with a batch of `None`, in a flat list.
+
+    It is empty for a layer that was never built or called.
+    """
+    if getattr(layer, "inputs", None):
+        return [tuple(tensor.shape) for tensor in layer.inputs]
+    config = (layer.get_build_config() or {}) if layer.built else {}
+    shapes = config.get("input_shape", [*config.get("shapes_dict", {}).values()])
+    if not shapes and layer._inbound_nodes:
+        shapes = [tensor.shape for tensor in layer._inbound_nodes[0].input_tensors]
+    several = not all(size is None or isinstance(size, int) for size in shapes)
+    return [(None, *shape[1:]) for shape in (shapes if several or not shapes else [shapes])]
+
+
+def copy_of(layer, **changes):
+    """Returns a new layer or operation made from the config of another one, with some entries changed.
+
+    It raises a `ValueError` for one that cannot be made.
+    """
+    try:
+        return type(layer).from_config({**layer.get_config(), **changes})
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            "A model is copied layer by layer, by their configs. "
+            f"Received: the layer {layer.name} of type {type(layer).__name__}, which cannot be made from its own. "
+            "Give it `get_config` and `from_config`."
+        ) from error
+
+
+def copied_graph(model, clone_function=copy_of):
+    """Returns a copy of a model and of those in it, without their weights.
+
+    It raises a `ValueError` where a layer cannot be copied, or a model computes something else than its graph.
+    """
+    for part in model._flatten_layers():
+        if isinstance(part, keras.Model) and not has_graph(part):
+            raise ValueError(
+                "Copies are made of functional and sequential models. "
+                f"Received: {part.name} of type {type(part).__name__}, whose `call` is another one. "
+                "Pass keras.Model(inputs, outputs)."
+            )
+    return keras.models.clone_model(model, clone_function=clone_function, recursive=True)
+
+
 @contextlib.contextmanager
 def methods_hidden(replacements):
     """Hides methods of layers for as long as the context lasts, by attributes of the layers with the same names.

@@ -2,8 +2,7 @@
 
 import functools
 
-import keras
-
+from pinets_tf.analysis.parts import copied_graph
 from pinets_tf.layers.copying import copy_weights
 from pinets_tf.layers.horner import HornerLayer
 
@@ -32,7 +31,8 @@ def without_products(model, after):
         A Keras model of the same inputs and outputs, with weights of its own.
 
     Raises:
-        ValueError: if `after` is not a number from 0 to that of the products of the model.
+        ValueError: if `after` is not a number from 0 to that of the products of the model, or if the model is not
+            functional or sequential, or has a layer that cannot be copied.
 
     Example:
 
@@ -51,7 +51,7 @@ def without_products(model, after):
             "The products that are computed are the first ones of the model. "
             f"Received: after={after!r} for a model of {total} products. Pass a number from 0 to {total}."
         )
-    copy = keras.models.clone_model(model)
+    copy = copied_graph(model)
     copy_weights(copy, model)
     left = after
     for layer in _horner_layers(copy):

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import keras
 from keras import ops
 
-from pinets_tf.analysis.rules import NotPolynomial, kind_of, multiplies
+from pinets_tf.analysis.parts import has_graph, in_order
+from pinets_tf.analysis.rules import NotPolynomial, check_call, kind_of, multiplies
 from pinets_tf.layers import NCP, Injection, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
 from pinets_tf.layers.polynomial import Polynomial
 
@@ -50,17 +51,18 @@ def through(algebra, layer, values, function=None, node=None):
         function: what it computes from tensors of its inputs; by default a call with them.
         node: where in a graph it is called; by default where it was first.
     """
-    if isinstance(layer, keras.Sequential):
-        return functools.reduce(lambda so_far, part: through(algebra, part, so_far), layer.layers, values)
-    if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-        return _through_graph(algebra, layer, values)
     try:
+        if has_graph(layer):
+            if node is not None:
+                check_call(layer, node)
+            if isinstance(layer, keras.Sequential):
+                return functools.reduce(lambda so_far, part: through(algebra, part, so_far), layer.layers, values)
+            return _through_graph(algebra, layer, values)
         kind = kind_of(layer, node)
-        recursion = _recursion_of(layer) if kind == "polynomial" else None
     except NotPolynomial as error:
         return [algebra.unknown(layer, error, values)]
-    if recursion is not None:
-        return [recursion(algebra, layer, *values)]
+    if kind == "polynomial":
+        return [_recursion_of(layer)(algebra, layer, *values)]
     if isinstance(kind, int):
         return [_power(algebra, values[0], kind)]
     function = function or (lambda *tensors: layer(tensors[0] if len(tensors) == 1 else list(tensors)))
@@ -82,8 +84,7 @@ def as_outputs(model, values):
 
 def check_graph(model):
     """Raises a `ValueError` for a model that has no graph to walk through and is not known as a layer."""
-    has_graph = getattr(model, "outputs", None) or isinstance(model, keras.Sequential)
-    if isinstance(model, keras.Model) and not has_graph:
+    if isinstance(model, keras.Model) and not has_graph(model):
         try:
             kind_of(model)
         except NotPolynomial:
@@ -107,15 +108,26 @@ def _through_graph(algebra, model, values):
         if missing:
             todo += [tensor, *reversed(missing)]
             continue
-        given = [known[id(source)] for source in node.input_tensors]
+        given = [known[id(source)] for source in sources_of(node)]
         call = functools.partial(_call, operation, node)
         if len(node.output_tensors) == 1 or isinstance(operation, keras.Model):
             results = through(algebra, operation, given, call, node)
         else:
             functions = [_one_of(call, place) for place in range(len(node.output_tensors))]
             results = [through(algebra, operation, given, function, node)[0] for function in functions]
+        # Of a model that is not known there is one value for all outputs.
+        results = results * len(node.output_tensors) if len(results) == 1 else results
         known |= {id(output): result for output, result in zip(node.output_tensors, results)}
     return [known[id(tensor)] for tensor in model.outputs]
+
+
+def sources_of(node):
+    """Returns the symbolic tensors that a node of a graph is called with, for a model in the order of its inputs."""
+    if not has_graph(node.operation):
+        return node.input_tensors
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    given = in_order(node.operation, args[0] if args else kwargs.get("inputs"))
+    return given if all(isinstance(x, keras.KerasTensor) for x in given) else node.input_tensors
 
 
 def _call(operation, node, *tensors):
@@ -143,14 +155,7 @@ def _one(algebra, layer, value):
 
 
 def _recursion_of(layer):
-    for layer_class in type(layer).__mro__:
-        if layer_class in _RECURSIONS:
-            return _RECURSIONS[layer_class]
-    raise NotPolynomial(
-        "The recursion of a polynomial layer is that of one of the layers of `pinets_tf`. "
-        f"Received: the layer {layer.name} of type {type(layer).__name__}, which has another. "
-        "Say with `analysis.register_layer` what it is."
-    )
+    return next(_RECURSIONS[layer_class] for layer_class in type(layer).__mro__ if layer_class in _RECURSIONS)
 
 
 def _prod_poly(algebra, layer, z):

@@ -1,21 +1,28 @@
 """What each layer is at inference: an affine map, a sum, a product, one of our polynomials, or none of these."""
 
+import math
+
 import keras
 
 from pinets_tf.analysis.operations import kind_of_operation, operation_multiplies, power_of
 from pinets_tf.layers import (
+    BatchNormalization,
     GMMConv,
+    Injection,
+    PolynomialResidual,
+    PooledProduct,
     ProdPoly,
     SpiralConv,
+    SpiralPolynomial,
     VertexResample,
     VertexStandardization,
 )
-from pinets_tf.layers.batch_normalization import ProductAffine, ProductOffset
+from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization, ProductOffset
 from pinets_tf.layers.fade import Fade
-from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.kernel_wrapper import KernelWrapper
 from pinets_tf.layers.learned_constant import LearnedConstant
 from pinets_tf.layers.noise_injection import NoiseInjection
+from pinets_tf.layers.polynomial import Polynomial
 from pinets_tf.layers.style_mixing import StyleMixing
 
 KINDS = ("linear", "sum", "product", "constant")
@@ -117,13 +124,14 @@ WITHOUT_MULTIPLICATION = (
     ProductOffset,
 )
 _OURS: dict = {
-    **dict.fromkeys(_LINEAR, "linear"),
+    **dict.fromkeys((*_LINEAR, BatchNormalization, ProductBatchNormalization), "linear"),
     **dict.fromkeys(_SUMS, "sum"),
     keras.layers.Dot: "product",
     keras.layers.Multiply: "product",
     LearnedConstant: "constant",
-    HornerLayer: "polynomial",
-    ProdPoly: "polynomial",
+    **dict.fromkeys(
+        (Injection, Polynomial, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial), "polynomial"
+    ),
 }
 _registered: dict = {}
 
@@ -184,11 +192,21 @@ def kind_of(layer, node=None):
         layer: a Keras layer or operation.
         node: where in a graph it is called; by default where it was first. Of operations it says with which arguments.
     """
+    if getattr(layer, "quantization_mode", None):
+        raise NotPolynomial(
+            "A quantised layer rounds its inputs, and is linear only nearly. Received: the layer "
+            f"{layer.name} with quantization_mode={layer.quantization_mode!r}. Pass the model as it was before."
+        )
+    if isinstance(layer, keras.layers.Layer) and node is not None:
+        check_call(layer, node)
+    own_call = False
     for layer_class in type(layer).__mro__:
         if layer_class in _registered:
             return _registered[layer_class]
-        if layer_class in _OURS and _is_affine_as_it_is_set(layer):
+        # A call of its own may do anything else than that of the class from which it is derived.
+        if layer_class in _OURS and not own_call and _is_affine_as_it_is_set(layer, node):
             return _OURS[layer_class]
+        own_call = own_call or "call" in vars(layer_class)
     if isinstance(layer, KernelWrapper):
         return kind_of(layer.layer)
     if isinstance(layer, keras.layers.TimeDistributed) and kind_of(layer.layer) == "linear":
@@ -214,7 +232,25 @@ def multiplies(layer):
     return not isinstance(layer, WITHOUT_MULTIPLICATION)
 
 
-def _is_affine_as_it_is_set(layer):
+def check_call(layer, node):
+    """Raises `NotPolynomial` for a layer or model that a graph calls in another way than at inference."""
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    # A second argument that is `True` is `training`, of all layers of Keras.
+    training = kwargs.get("training") or any(value is True for value in args[1:])
+    # Keras fills in a structure of `None` where no input has a mask.
+    masks = [mask for mask in keras.tree.flatten(kwargs.get("mask")) if mask is not None]
+    if training or masks:
+        how = "training=True" if training else "a mask"
+        raise NotPolynomial(
+            "A polynomial is made of what layers compute at inference, from their inputs alone. Received: the layer "
+            f"{layer.name} of type {type(layer).__name__}, called with {how}. Call it without."
+        )
+
+
+def _is_affine_as_it_is_set(layer, node):
+    if isinstance(layer, keras.layers.Concatenate):
+        rank = len(node.input_tensors[0].shape) if node is not None else math.inf
+        return layer.axis % rank != 0
     linear_activation = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
     # Batch normalisation may have `renorm`, and a scalar product may be one of vectors of norm 1.
     normalizes = isinstance(layer, keras.layers.Dot) and layer.normalize

@@ -1,11 +1,13 @@
 """What each block of a model is and what it costs: order, degree, rank, parameters, multiplications, memory."""
 
 import dataclasses
+import math
 
 import keras
 
 from pinets_tf.analysis.costs import cost
-from pinets_tf.analysis.degree import degree
+from pinets_tf.analysis.degree import Degrees, degree
+from pinets_tf.analysis.propagation import sources_of, through
 from pinets_tf.analysis.tracing import nodes, traced
 from pinets_tf.layers import ProdPoly
 from pinets_tf.layers.horner import HornerLayer
@@ -36,8 +38,8 @@ class BlockSummary:
         order: N of a polynomial layer, or `None`.
         degree: that of its output in the inputs of the model, or `None` where it is no polynomial of them.
         rank: k of a polynomial layer with matrices, or `None`.
-        parameters: the numbers in its weights, also those that are not trained. Those of a layer that is called twice
-            are counted where it is called first.
+        parameters: the numbers in its weights, also those that are not trained, but for those that stand in a row
+            before: a layer that is called twice is counted where it is called first.
         multiply_adds: those of its linear maps, or `None` if unknown.
         products: its elementwise multiplications, or `None` if unknown.
         activation_bytes: the size of the outputs of all layers in it and of the x_n of its recursions.
@@ -116,7 +118,7 @@ def polynomial_summary(model):
     from weights alone, such as the scaling of a kernel, since it is the same for every batch. Normalisations are
     counted as they stand; `models.fold_normalization` removes some of them.
 
-    A model of one input within the model is shown with its own layers. What is not known to this function, such as a
+    A model within the model is shown with its own layers. What is not known to this function, such as a
     recurrent layer or one of yours, has its parameters counted and `None` (as a text, "unknown") for its
     multiplications. A layer of yours says what it takes by a method `multiply_adds(input_shape)`, which gets the shape
     of its input with a batch of one, or a list of shapes, and returns a number.
@@ -156,13 +158,13 @@ def polynomial_summary(model):
             "The blocks of a model are those of the graph of a functional or sequential model. "
             f"Received: {model!r}, whose `call` does something else. Pass keras.Model(inputs, outputs)."
         )
-    rows = tuple(_rows(call, "", 1, set()))
+    rows = tuple(_rows(call, "", [1] * len(model.inputs), set()))
     total = BlockSummary(
         layer=model.name,
         kind=type(model).__name__,
         output_shape=tuple(model.outputs[0].shape),
         order=None,
-        degree=_degree(model) if len(model.outputs) == 1 else None,
+        degree=degree(model) if len(model.outputs) == 1 else None,
         rank=None,
         parameters=model.count_params(),
         multiply_adds=_sum(row.multiply_adds for row in rows),
@@ -203,45 +205,28 @@ def _sum(values):
     return None if None in values else sum(values)
 
 
-def _rows(call, prefix, base, counted):
-    """Yields the rows of what a model calls whose input has the degree `base`, nothing if that is not its graph.
+def _rows(call, prefix, degrees_of_inputs, counted):
+    """Yields the rows of what a model calls whose inputs have these degrees, nothing if that is not its graph.
 
-    `counted` has the layers whose parameters stand in a row already.
+    `counted` has the weights that stand in a row already.
     """
-    inputs_of_model = call.layer.inputs
-    degrees = {id(x): base for x in inputs_of_model}
+    degrees = {id(x): known for x, known in zip(call.layer.inputs, degrees_of_inputs)}
     for node, child in zip(nodes(call) or (), call.children):
         layer, path = child.layer, f"{prefix}{child.layer.name}"
-        inputs = [degrees.get(id(x)) for x in node.input_tensors]
+        given = [degrees[id(x)] for x in sources_of(node)]
+        reached = through(Degrees(), layer, given, node=node)
+        reached = reached * len(node.outputs) if len(reached) == 1 else reached
+        degrees |= {id(x): known for x, known in zip(node.outputs, reached)}
         inside = ()
-        if len(inputs) == 1 and isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            inside = tuple(_rows(child, f"{path}/", inputs[0], counted))
-        degrees[id(node.outputs[0])] = _degree_at(inputs_of_model, node, base, inputs)
-        yield from inside or [_row(child, node, path, degrees[id(node.outputs[0])], counted)]
-
-
-def _degree_at(inputs_of_model, node, base, inputs):
-    """Returns the degree of what comes out of a node of a graph, or `None`."""
-    if None in inputs:
-        return None
-    if len(inputs) == 1:
-        own = _degree(node.operation)
-        return None if own is None else inputs[0] * own
-    whole = _degree(keras.Model(inputs_of_model, node.outputs[0]))
-    return None if whole is None else base * whole
-
-
-def _degree(layer):
-    """Returns the degree of the output of a layer, operation or model, or `None` if it has none, or several outputs."""
-    is_model = isinstance(layer, keras.Model)
-    found = degree(layer) if not is_model or getattr(layer, "outputs", None) else None
-    return found if isinstance(found, int) else None
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            inside = tuple(_rows(child, f"{path}/", given, counted))
+        yield from inside or [_row(child, node, path, reached[0], counted)]
 
 
 def _row(call, node, path, reached, counted):
     layer = call.layer
-    new = isinstance(layer, keras.layers.Layer) and id(layer) not in counted
-    counted.add(id(layer))
+    new = {id(weight): weight for weight in getattr(layer, "weights", ()) if id(weight) not in counted}
+    counted.update(new)
     costs = cost(call)
     multiply_adds, products = (None, None) if costs.multiplications is None else costs.multiplications
     return BlockSummary(
@@ -249,9 +234,9 @@ def _row(call, node, path, reached, counted):
         kind=type(layer).__name__,
         output_shape=tuple(node.outputs[0].shape),
         order=layer.order if isinstance(layer, (HornerLayer, ProdPoly)) else None,
-        degree=reached,
+        degree=reached if isinstance(reached, int) else None,
         rank=layer.rank if isinstance(layer, Polynomial) else None,
-        parameters=layer.count_params() if new else 0,
+        parameters=sum(math.prod(weight.shape) for weight in new.values()),
         multiply_adds=multiply_adds,
         products=products,
         activation_bytes=costs.activation_bytes,

@@ -224,5 +224,5 @@ def test_says_what_cannot_be_converted():
     with pytest.raises(ValueError, match=r"hidden activations\. Received: the model linear, which has neither\. Build"):
         convert(linear)
     closed = keras.Sequential([keras.Input((3,)), dense_block(), Closed(3)])
-    with pytest.raises(ValueError, match=r"made by config\. Received: the layer closed of type Closed.* Give it"):
+    with pytest.raises(ValueError, match=r"by their configs\. Received: the layer closed of type Closed.* Give it"):
         convert(closed)

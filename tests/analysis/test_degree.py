@@ -164,13 +164,14 @@ OPERATIONS = {
     "index": (lambda z: z[:, 1:, ..., 0] - z[..., 3, 1][:, :3, None], 1),
     "power": (lambda z: z**5 + ops.square(z) / 2, 5),
     "power of a product": (lambda z: (z * z) ** 3.0, 6),
-    "mean, sum": (lambda z: ops.mean(z * z, axis=(1, 2)) - ops.sum(z, axis=[1, 2]), 2),
+    "sum": (lambda z: ops.sum(z * z, axis=(1, 2)) - ops.sum(z, axis=[1, 2]), 2),
     "matrices": (lambda z: ops.matmul(z, ops.transpose(z, (0, 1, 3, 2))) @ z, 3),
     "constant matrices": (lambda z: ops.dot(z, ops.ones((3, 2), "float64")) @ ops.ones((2, 5), "float64"), 1),
     "Einstein's sum": (lambda z: ops.einsum("bijc,bjkc,...cd->bikd", z, z, ops.ones((3, 2), "float64")), 2),
     "stack, split": (lambda z: ops.split(ops.stack([z, z * z], axis=1), 2, axis=-2)[1], 2),
     "pad, take, flip": (lambda z: ops.flip(ops.take(ops.pad(z, ((0, 0), (1, 1), (0, 0), (0, 0))), [0, 3], 1), 1), 1),
-    "pool, repeat": (lambda z: ops.repeat(ops.average_pool(z, (2, 1)), 2, axis=1) * z, 2),
+    "pool, repeat": (lambda z: ops.repeat(ops.average_pool(z, 2), 2, axis=1)[:, :, :1] * z, 2),
+    "tile": (lambda z: ops.tile(z, 2) + ops.einsum("bijc,cz", z, ops.ones((3, 6), "float64")), 1),
     "expand, squeeze, tile": (lambda z: ops.squeeze(ops.tile(ops.expand_dims(z, 1), (1, 1, 2, 1, 1)), 1) ** 2, 2),
     "concatenate, cumulate": (lambda z: ops.cumsum(ops.concatenate([z, z * z], -1), axis=2), 2),
 }
@@ -186,6 +187,8 @@ NO_POLYNOMIALS = {
     "cut into more elements": lambda z: ops.reshape(z, (-1, 12)),
     "one batch after another": lambda z: ops.concatenate([z, z], axis=0),
     "turned batch": lambda z: ops.flip(z, 0),
+    "one row": lambda z: ops.ravel(z),
+    "cut into more of any length": lambda z: ops.reshape(z[:, :, :1], (-1, 3)),
     "products of elements": lambda z: ops.einsum("bijc,aijc->ab", z, z),
 }
 
@@ -220,3 +223,4 @@ def test_layers_around_layers():
         keras.layers.Resizing(8, 8)(keras.layers.CenterCrop(4, 4)(keras.Input((9, 9, 3)))), (4, 4)
     )
     assert degree(resized._keras_history.operation) == 1
+    assert degree(ops.mean(resized, axis=(1, 2))._keras_history.operation) == 1
