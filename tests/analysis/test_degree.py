@@ -170,7 +170,7 @@ OPERATIONS = {
     "Einstein's sum": (lambda z: ops.einsum("bijc,bjkc,...cd->bikd", z, z, ops.ones((3, 2), "float64")), 2),
     "stack, split": (lambda z: ops.split(ops.stack([z, z * z], axis=1), 2, axis=-2)[1], 2),
     "pad, take, flip": (lambda z: ops.flip(ops.take(ops.pad(z, ((0, 0), (1, 1), (0, 0), (0, 0))), [0, 3], 1), 1), 1),
-    "pool, repeat": (lambda z: ops.repeat(ops.average_pool(z, 2), 2, axis=1)[:, :, :1] * z, 2),
+    "pool, repeat": (lambda z: ops.repeat(ops.average_pool(z, 2, (2, 2)), 2, axis=1)[:, :, :1] * z, 2),
     "tile": (lambda z: ops.tile(z, 2) + ops.einsum("bijc,cz", z, ops.ones((3, 6), "float64")), 1),
     "expand, squeeze, tile": (lambda z: ops.squeeze(ops.tile(ops.expand_dims(z, 1), (1, 1, 2, 1, 1)), 1) ** 2, 2),
     "concatenate, cumulate": (lambda z: ops.cumsum(ops.concatenate([z, z * z], -1), axis=2), 2),
