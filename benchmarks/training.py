@@ -70,7 +70,7 @@ def seconds_to(epoch, *flags):
         if not any(line.startswith(f"epoch {epoch}/") for line in process.stdout):
             raise SystemExit(f"error: The trainer ended before epoch {epoch}.")
         seconds = time.perf_counter() - began
-        saved = Path(flags[0].removeprefix("--workdir="), "checkpoint.weights.h5")
+        saved = Path(flags[0].removeprefix("--workdir="), "checkpoint.npz")
         while not (saved.exists() and saved.stat().st_mtime > since):
             time.sleep(0.1)
         process.kill()

@@ -17,9 +17,13 @@ import subprocess
 import sys
 import time
 
+from pinets_tf.addresses import wrong_address
+
 POLL = 0.2
 # After SIGTERM, until a worker is killed.
 GRACE = 60
+# How long a worker must have run for its own error, with status 1 or 2, not to repeat itself.
+FIRST = 60
 
 
 def main(arguments=None):
@@ -31,7 +35,7 @@ def main(arguments=None):
     which.add_argument("--slurm", action="store_true", help="this task of a step of Slurm")
     parser.add_argument("--index", type=int, help="which of --hosts this is, from 0; JOB_COMPLETION_INDEX by default")
     parser.add_argument("--port", type=int, default=8470, help="with --slurm, the first port of a host")
-    parser.add_argument("--restarts", type=int, default=0, help="with --local, how often all are started again")
+    parser.add_argument("--restarts", type=int, default=0, help="with --local, how often all are started again at most")
     parser.add_argument("script", help="a script, with its own flags after it")
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
@@ -60,10 +64,11 @@ def of_hosts(listed, index=None):
         ValueError: if the list or the index makes no sense.
     """
     addresses = [address.strip() for address in listed.split(",")]
-    if not all(address.rpartition(":")[0] and address.rpartition(":")[2].isdigit() for address in addresses):
+    wrong = wrong_address(addresses)
+    if wrong:
         raise ValueError(
             "Workers are listed as hosts and ports with commas between them. "
-            f"Received: --hosts={listed}. Pass for example --hosts=host1:8470,host2:8470."
+            f"Received: --hosts={listed} ({wrong}). Pass for example --hosts=host1:8470,host2:8470."
         )
     if index is None:
         index = int(os.environ.get("JOB_COMPLETION_INDEX", -1))
@@ -108,21 +113,30 @@ def of_slurm(port=8470):
 def run_local(count, command, restarts=0):
     """Runs a command as several workers on this host, and returns the first status that is not 0, else 0.
 
-    Where one fails, all are ended, and started again up to `restarts` times. SIGTERM and Ctrl-C are handed on.
+    The status of a worker that a signal has ended is 128 + its number. Where one fails, all are ended, and started
+    again up to `restarts` times; not where it ended with status 1 or 2 within the first minute, as with a wrong flag,
+    since that repeats itself. SIGTERM and Ctrl-C are handed on, and the end of the terminal as SIGTERM.
 
     Raises:
-        ValueError: if there are fewer than two.
+        ValueError: if there are fewer than two, or `restarts` is negative.
     """
     if count < 2:
         raise ValueError(
             f"Several workers are two or more. Received: --local={count}. Pass --local=2, or start the script alone."
         )
-    for attempt in range(restarts + 1):
-        if attempt:
-            print(f"restart {attempt} of {restarts}", flush=True)
+    if restarts < 0:
+        raise ValueError(
+            f"Workers are started again 0 times or more. Received: --restarts={restarts}. Pass --restarts=0 for never."
+        )
+    for restart in range(1, restarts + 2):
+        start = time.monotonic()
         status, stopped = _run_once(count, command)
-        if status == 0 or stopped:
+        if status == 0 or stopped or restart > restarts:
             break
+        if status in (1, 2) and time.monotonic() - start < FIRST:
+            print(f"not started again: status {status} within {FIRST} s repeats itself", flush=True)
+            break
+        print(f"restart {restart} of {restarts}", flush=True)
     return status
 
 
@@ -132,31 +146,41 @@ def _run_once(count, command):
     # Without a GPU each has its share of the cores; more threads than cores would get in each other's way.
     threads = str(max(1, (os.cpu_count() or count) // count))
     shared = {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
-    processes = []
-    for index in range(count):
-        environment = {**shared, **os.environ, "TF_CONFIG": tf_config(addresses, index)}
-        # A session of its own, so that Ctrl-C reaches it once.
-        processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
+    processes: list[subprocess.Popen] = []
     received: list[int] = []
 
-    def hand_on(number, frame):
-        received.append(number)
-        for process in processes:
-            process.send_signal(number)
+    def note(number, frame):
+        # A terminal that ends may say so twice, and a second SIGTERM would end a worker that saves its state.
+        if number == handed_on[number] or number not in received:
+            received.append(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    handed_on: dict[int, int] = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT}
+    # There is none on Windows, and after nohup it is ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handed_on[signal.SIGHUP] = signal.SIGTERM
+    before = {number: signal.signal(number, note) for number in handed_on}
     try:
+        for index in range(count):
+            environment = {**shared, **os.environ, "TF_CONFIG": tf_config(addresses, index)}
+            # A session of its own, so that Ctrl-C reaches it once.
+            processes.append(subprocess.Popen(command, env=environment, start_new_session=True))
+        done = 0
         while any(process.poll() is None for process in processes):
-            failed = [process.returncode for process in processes if process.returncode]
-            if failed and not received:
-                _end(processes)
-                # A status of its own says more than that of a worker that has lost another one.
-                return failed[0], False
+            for number in received[done:]:
+                for process in processes:
+                    process.send_signal(handed_on[number])
+                done += 1
+            if not received and any(process.returncode for process in processes):
+                break
             time.sleep(POLL)
+        # Before the others are ended: a status of its own says more than that of a worker that has lost another one.
+        failed = [process.returncode for process in processes if process.returncode]
     finally:
+        _end(processes)
         for number, handler in before.items():
             signal.signal(number, handler)
-    return next((process.returncode for process in processes if process.returncode), 0), bool(received)
+    status = failed[0] if failed else 0
+    return 128 - status if status < 0 else status, bool(received)
 
 
 def _end(processes):

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl.flags import FLAGS
+from absl.flags import FLAGS, DEFINE_float
 
 from pinets_tf import export, launch, training
 from pinets_tf.analysis import first_not_finite
@@ -29,6 +29,7 @@ from pinets_tf.export.signatures import answered
 from pinets_tf.mesh import deformed_spheres
 from pinets_tf.npz import Npz
 from pinets_tf.training import checkpoints, cluster, fitting, gan_checkpoints
+from pinets_tf.training.fitting import results
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE, FACES = np.eye(3)[None], np.array([[0, 1, 2]])
@@ -58,18 +59,30 @@ def without(package, provoke):
 def flags(define, *arguments, **options):
     before = set(FLAGS)
     define(**options)
-    FLAGS([__name__, *arguments])
     try:
+        FLAGS([__name__, *arguments])
         yield
     finally:
         for name in set(FLAGS) - before:
             delattr(FLAGS, name)
 
 
+RECIPE = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "milestones": (1,)}
+
+
 def recipe(*arguments, read=lambda: training.recipe_optimizer(dense(), 4)):
-    options = {"epochs": 2, "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "milestones": (1,)}
-    with flags(training.define_recipe_flags, *arguments, **options):
+    with flags(training.define_recipe_flags, *arguments, **RECIPE):
         read()
+
+
+def parsed_by_a_script(*arguments):
+    def define():
+        training.define_run_flags()
+        training.define_recipe_flags(**RECIPE)
+        DEFINE_float("azimuth", 25, "A flag of the script.")
+
+    with flags(define, "--workdir=run", *arguments):
+        pass
 
 
 def scored(*arguments):
@@ -107,6 +120,16 @@ def configured(text, provoke):
             provoke()
 
     return provoke_configured
+
+
+def alone(provoke):
+    """Returns `provoke` as the first of two workers, of which nothing listens at the port of the second."""
+
+    def provoke_alone(path):
+        (port,) = launch._free_ports(1)
+        configured(launch.tf_config([f"localhost:{port}", "localhost:1"], 0), provoke)(path)
+
+    return provoke_alone
 
 
 def agree_with_another_worker():
@@ -157,6 +180,11 @@ def diverge(path):
     training.fit_classifier(dense(), keras.optimizers.SGD(), lessons, path, epochs=1, xla="off", remedy="Lower it.")
 
 
+def damage(path):
+    (path / "result.json").write_text("[]")
+    results(path)
+
+
 LAYERS = "tests/layers/test_errors.py::test_error_says_rule_received_remedy"
 POLYNOMIALS = "tests/layers/test_errors.py::test_every_polynomial"
 GRAPHS = "tests/layers/test_graph_convolutions.py::test_error_says_rule_received_remedy"
@@ -184,9 +212,15 @@ NO_WORKER = (
     "or pass a longer --worker_timeout",
 )
 NO_TRIMESH = ("is made or read with trimesh", "it is not installed", "pip install 'pinets_tf[mesh]'")
-# The first of two workers, at any port that is free; nothing listens at the port of the second.
-ALONE = launch.tf_config(["localhost:0", "localhost:1"], 0)
-DIVERGES = Case(diverge, "A training ends when its loss is not finite", "that of step 1 of 1 of epoch 1", "Lower it.")
+DIVERGES = Case(
+    diverge,
+    "A training ends when its loss or its gradient is not finite",
+    "that of step 1 of 1 of epoch 1",
+    "Lower it.",
+)
+DAMAGED = Case(
+    damage, "What a run writes about itself is a JSON object", "result.json, which is none", "Delete the file"
+)
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
     "analysis.coefficients.coefficients": {
@@ -588,7 +622,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             Case(
                 lambda path: launch.of_hosts("host1,host2"),
                 "Workers are listed as hosts and ports",
-                "--hosts=host1,host2",
+                "--hosts=host1,host2 ('host1' is no host with a port from 1 to 65535)",
                 "Pass for example --hosts=",
             ),
             Case(
@@ -608,6 +642,12 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             Case(
                 lambda path: launch.run_local(1, []), "Several workers are two or more", "--local=1", "Pass --local=2"
+            ),
+            Case(
+                lambda path: launch.run_local(2, [], -1),
+                "Workers are started again 0 times or more",
+                "--restarts=-1",
+                "Pass --restarts=0",
             ),
         ],
     },
@@ -874,6 +914,12 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
                 "(no address for the task worker 1)",
                 "Pass for example",
             ),
+            Case(
+                configured(launch.tf_config([8470, 8471], 0), cluster.workers),
+                "lists the addresses of the workers",
+                "(8470 is no host with a port from 1 to 65535)",
+                "Pass for example",
+            ),
         ],
     },
     "training.cluster.join": {
@@ -885,7 +931,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
                 "Start them with python -m pinets_tf.launch",
             )
         ],
-        "TimeoutError": [Case(configured(ALONE, lambda: cluster.join(0)), *NO_WORKER)],
+        "TimeoutError": [Case(alone(lambda: cluster.join(0)), *NO_WORKER)],
     },
     "training.cluster.wait_for": {
         "ValueError": [
@@ -896,7 +942,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
                 "Pass another port",
             )
         ],
-        "TimeoutError": [Case(configured(ALONE, lambda: cluster.wait_for(*cluster.workers(), 0)), *NO_WORKER)],
+        "TimeoutError": [Case(alone(lambda: cluster.wait_for(*cluster.workers(), 0)), *NO_WORKER)],
     },
     "training.cluster.check_agreement": {
         "RuntimeError": [
@@ -916,6 +962,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     },
     "training.curves.draw_curves": {"ImportError": ["tests/training/test_training.py::test_curves"]},
     "training.fitting.fit_network": {"Divergence": [DIVERGES]},
+    "training.fitting.results": {"ValueError": [DAMAGED]},
     "training.fitting.load_network": {
         "ValueError": [Case(fitting.load_network, "model.keras that loads", *NO_NETWORK[1:])]
     },
@@ -1017,6 +1064,23 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             ),
         ],
     },
+    "training.run_flags.define_run_flags": {
+        "IllegalFlagValueError": [
+            Case(
+                lambda path, given=f"--{name}={number}": parsed_by_a_script(given),
+                "Flags that are numbers are finite",
+                f"--{name}={number}. ",
+                f"Pass for example --{name}={default}",
+            )
+            # The last one is that of a script.
+            for name, number, default in [
+                ("rollback_factor", "nan", 0.5),
+                ("warm_up_epochs", "inf", 0.0),
+                ("learning_rate", "nan", 0.1),
+                ("azimuth", "-inf", 25),
+            ]
+        ],
+    },
     "training.run_flags.numbers": {
         "ValueError": [
             Case(
@@ -1029,9 +1093,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     },
     "training.runtime.set_up": {
         "ValueError": ["tests/training/test_training.py::test_set_up"],
-        "TimeoutError": [
-            Case(configured(ALONE, lambda: training.set_up("multi_worker", worker_timeout=0)), *NO_WORKER)
-        ],
+        "TimeoutError": [Case(alone(lambda: training.set_up("multi_worker", worker_timeout=0)), *NO_WORKER)],
     },
     "training.sample_pictures.write_grid": {"ValueError": ["tests/training/test_sample_pictures.py::test_bad_grids"]},
     "training.sample_pictures.interpolate": {
@@ -1066,6 +1128,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             ),
         ],
     },
+    "training.workdir.read_json": {"ValueError": [DAMAGED]},
     "training.workdir.open_workdir": {
         "PermissionError": ["tests/training/test_training.py::test_unwritable_workdir"],
         "ValueError": [

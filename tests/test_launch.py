@@ -1,11 +1,16 @@
 """Workers are started with the addresses of all of them, and end together."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from pinets_tf import launch
+from pinets_tf.addresses import wrong_address
 
 SCRIPT = """
 import json, os, pathlib, sys
@@ -29,6 +34,90 @@ def test_local_workers_are_started_again_together(tmp_path, script, capsys):
     assert "restart 1 of 5" in capsys.readouterr().out
     assert launch.main(["--local=1", script[1], "--epochs=2"]) == 2
     assert "error: Several workers are two or more. Received: --local=1" in capsys.readouterr().err
+    assert launch.main(["--local=2", "--restarts=-1", script[1]]) == 2
+    assert "error: Workers are started again 0 times or more. Received: --restarts=-1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_what_repeats_itself_is_not_started_again(tmp_path, status, monkeypatch, capsys):
+    command = [sys.executable, "-c", f"raise SystemExit({status})"]
+    assert launch.run_local(2, command, restarts=1) == status
+    assert capsys.readouterr().out == f"not started again: status {status} within 60 s repeats itself\n"
+    # A worker that has run for longer.
+    monkeypatch.setattr(launch, "FIRST", 0)
+    assert launch.run_local(2, command, restarts=1) == status
+    assert capsys.readouterr().out == "restart 1 of 1\n"
+
+
+def test_a_worker_that_is_killed_is_started_again(capsys):
+    command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    assert launch.run_local(2, command, restarts=1) == 128 + signal.SIGKILL
+    assert capsys.readouterr().out == "restart 1 of 1\n"
+
+
+# As a trainer: the first signal asks it to save its state, a second one ends it at once.
+SAVES = """
+import json, os, pathlib, signal, sys, time
+def note(*received):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(0.6)
+    file.write_text(f"{os.getpid()} saved")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, note)
+file = pathlib.Path(sys.argv[1]) / str(json.loads(os.environ["TF_CONFIG"])["task"]["index"])
+file.write_text(f"{os.getpid()}")
+time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_ends_does_not_leave_workers_behind(tmp_path, ignored):
+    (tmp_path / "script.py").write_text(SAVES)
+    command = [sys.executable, launch.__file__, "--local=2", "--restarts=1", str(tmp_path / "script.py"), str(tmp_path)]
+    process = subprocess.Popen([*["nohup"] * ignored, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    files = [tmp_path / str(index) for index in range(2)]
+    wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+    for number in [signal.SIGHUP, signal.SIGHUP, *[signal.SIGTERM] * ignored]:
+        process.send_signal(number)
+        time.sleep(0.3)
+    assert process.wait(10) == 143
+    for pid, said in (file.read_text().split() for file in files):
+        assert said == "saved"
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_signal_while_workers_are_started(monkeypatch):
+    start = subprocess.Popen
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", interrupted)
+    assert launch.run_local(2, [sys.executable, "-c", "import time; time.sleep(20)"], restarts=1) == 143
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["b", "b:", ":8470", "b:0", "b:65536", "b:99999999999", "b:²", "::1:8470", "[]:8470", "a b:1", 8470, None],
+)
+def test_addresses_that_are_none(address):
+    assert wrong_address(["a:1", address]) == f"{address!r} is no host with a port from 1 to 65535"
+
+
+def test_an_address_of_two_workers():
+    assert wrong_address(["a:1", "a:2", "b:1", "[::1]:65535", "[::2]:65535", "10.0.0.1:8470"]) is None
+    assert wrong_address(["localhost:8470", "LOCALHOST:08470"]) == "'LOCALHOST:08470' is there twice"
+    with pytest.raises(ValueError, match=r"--hosts=a:8470,a:8470 \('a:8470' is there twice\)\. Pass for example"):
+        launch.of_hosts("a:8470,a:8470", 0)
 
 
 def test_one_of_several_hosts(monkeypatch, capsys):

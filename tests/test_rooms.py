@@ -28,6 +28,7 @@ ALLOWED = {
         "sklearn",
         ".training",
         *OF_LAYERS,
+        ".addresses",
         ".analysis",
         ".metrics",
         ".npz",

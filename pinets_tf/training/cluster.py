@@ -1,6 +1,7 @@
 """Processes on one host or on several that train one network together, as `TF_CONFIG` describes them."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,8 @@ import zlib
 import keras
 import numpy as np
 import tensorflow as tf
+
+from pinets_tf.addresses import wrong_address
 
 # The strategy that all workers of this process's cluster share, which TensorFlow makes once in a process.
 _joined: list[tf.distribute.Strategy] = []
@@ -40,6 +43,9 @@ def workers():
         index = number + (len(cluster.get("chief", [])) if own == "worker" else 0)
         if own not in cluster or not 0 <= number < len(cluster[own]):
             raise ValueError(f"no address for the task {own} {number}")
+        wrong = wrong_address(addresses)
+        if wrong:
+            raise ValueError(wrong)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             "TF_CONFIG lists the addresses of the workers, perhaps with one chief, and says which of them this process "
@@ -98,17 +104,15 @@ def wait_for(addresses, index, timeout):
     """
     missing = {number: address for number, address in enumerate(addresses) if number != index}
     deadline = time.monotonic() + timeout
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", _place(addresses[index])[1]))
-        except OSError as error:
-            raise ValueError(
-                "A worker listens at the port of its address. "
-                f"Received: worker {index} at {addresses[index]}, where that failed ({error.strerror or error}). "
-                "Pass another port to all workers, or end the process that has this one."
-            ) from error
-        listener.listen(len(addresses))
+    try:
+        listener = _listen(_place(addresses[index])[1], len(addresses))
+    except OSError as error:
+        raise ValueError(
+            "A worker listens at the port of its address. "
+            f"Received: worker {index} at {addresses[index]}, where that failed ({error.strerror or error}). "
+            "Pass another port to all workers, or end the process that has this one."
+        ) from error
+    with listener:
         while missing:
             for number, address in list(missing.items()):
                 try:
@@ -126,12 +130,15 @@ def wait_for(addresses, index, timeout):
             time.sleep(POLL if missing else 0)
 
 
+def _listen(port, count):
+    """Returns a socket for so many others, of both versions of IP where this host has both."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=count)
+    return socket.create_server(("", port), backlog=count)
+
+
 def _place(address):
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(
-            f"The address of a worker is a host and a port. Received: {address!r}. Pass for example host1:8470."
-        )
     return host.strip("[]"), int(port)
 
 
@@ -189,8 +196,11 @@ def broadcast(values):
 
 
 def meet():
-    """Waits until all workers are here."""
+    """Waits until all workers are here, and know that they are."""
     broadcast([np.zeros((), "float32")])
+    # A worker ends here, perhaps while another one waits for the rest of its last message, which says nothing new.
+    with contextlib.suppress(tf.errors.OpError):
+        broadcast([np.zeros((), "float32")])
 
 
 def check_agreement(variables):

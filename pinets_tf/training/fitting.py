@@ -32,7 +32,7 @@ from pinets_tf.training.runtime import (
     surroundings,
 )
 from pinets_tf.training.shares import scales_loss
-from pinets_tf.training.workdir import open_workdir, write_atomically
+from pinets_tf.training.workdir import CONFIG, open_workdir, read_json, save_network, write_atomically
 
 MODEL, RESULT, ROLLBACKS = "model.keras", "result.json", "rollbacks.json"
 
@@ -104,34 +104,72 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
         strategy = set_up(FLAGS.strategy, FLAGS.precision, FLAGS.seed, FLAGS.deterministic, FLAGS.worker_timeout)
     if FLAGS.deterministic and FLAGS.xla == "auto":
         FLAGS["xla"].value = "off"  # A measured choice might be another one the next time.
-    with exit_on_lost_worker(workdir):
+    with exit_on_lost_worker(workdir), exit_on_full_disk(workdir):
+        if FLAGS.eval_only:
+            return _test(workdir, lessons, load, evaluate, title, facts, count, strategy)
         with exit_on_bad_input(), strategy.scope():
             material = lessons()
-            network = load(workdir) if FLAGS.eval_only else build(material)
-            if not FLAGS.eval_only:
-                recipe = optimizer(network, material.steps())
-                if is_chief():
-                    open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
-        if once and not FLAGS.eval_only and _has_ended(workdir):
+            network = build(material)
+            recipe = optimizer(network, material.steps())
+            if is_chief():
+                open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
+        if once and _has_ended(workdir):
             print(f"{title}: finished")
             return finish(workdir, {})
-        parameters = count(network) if count else network.count_params()
-        print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
-        if not FLAGS.eval_only:
-            print(how_it_repeats(strategy, FLAGS.deterministic))
-        with strategy.scope():
-            if FLAGS.eval_only:
-                result = {"parameters": parameters, **(alone(evaluate, network, material) if is_chief() else {})}
-            else:
-                rate = FLAGS.learning_rate
-                try:
-                    result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
-                finally:
-                    FLAGS["learning_rate"].value = rate
+        _introduce(title, network, count, strategy)
+        print(how_it_repeats(strategy, FLAGS.deterministic))
+        rate = FLAGS.learning_rate
+        try:
+            with strategy.scope():
+                result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
+        finally:
+            FLAGS["learning_rate"].value = rate
         result = finish(workdir, {**result, **facts})
         # So that no worker ends while another one needs it.
         meet()
     return result
+
+
+def _test(workdir, lessons, load, evaluate, title, facts, count, strategy):
+    """Tests the saved network of a workdir, on the first process alone, and returns the result."""
+    result: dict = {}
+    if is_chief():
+        with exit_on_bad_input():
+            config = read_json(workdir / CONFIG) if (workdir / CONFIG).exists() else {}
+            with strategy.scope():
+                material = lessons()
+            network = alone(load, workdir)
+            _check_suits(network, material)
+            parameters = _introduce(title, network, count, strategy)
+            scores = alone(evaluate, network, material)
+            # What the run says of itself, and not the flags of now.
+            facts = {name: config.get(name, value) for name, value in facts.items()}
+            result = finish(workdir, {"parameters": parameters, **scores, **facts})
+    meet()
+    return result
+
+
+def _introduce(title, network, count, strategy):
+    """Prints what is trained or tested on what, and returns the number of its parameters."""
+    from absl.flags import FLAGS
+
+    parameters = count(network) if count else network.count_params()
+    print(f"{title}: {parameters:,} parameters, {describe(strategy, FLAGS.precision)}")
+    return parameters
+
+
+def _check_suits(network, lessons):
+    """Raises a `ValueError` for data of another kind than those that a saved network was trained on."""
+    if not isinstance(lessons, Lessons):
+        return
+    x, takes, classes = lessons.test.element_spec[0], network.input_shape, len(lessons.class_names)
+    if isinstance(x, tf.TensorSpec) and isinstance(takes, tuple) and not x.shape[1:].is_compatible_with(takes[1:]):
+        trouble = f"{lessons.unit} of shape {tuple(x.shape[1:])} for a network of {takes[1:]}"
+    elif classes and network.output_shape[-1] != classes:
+        trouble = f"{classes} classes for a network of {network.output_shape[-1]}"
+    else:
+        return
+    raise ValueError(f"A network is tested on what it was trained for. Received: {trouble}. Pass the same data.")
 
 
 def _has_ended(workdir):
@@ -147,8 +185,9 @@ def _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fi
     from absl.flags import FLAGS
 
     file, rate = workdir / ROLLBACKS, FLAGS.learning_rate
-    (done,) = broadcast([np.float32(len(json.loads(file.read_text())) if is_chief() and file.exists() else 0)])
-    rolled_back = int(done)
+    with exit_on_bad_input():
+        reasons = read_json(file, list) if is_chief() and file.exists() else []
+    rolled_back = int(broadcast([np.float32(len(reasons))])[0])
     while True:
         if rolled_back:
             FLAGS["learning_rate"].value = rate * FLAGS.rollback_factor**rolled_back
@@ -163,9 +202,9 @@ def _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fi
                 raise
             print(error, flush=True)
             rolled_back += 1
+            reasons.append(str(error))
             if is_chief():
-                reasons = json.loads(file.read_text()) if file.exists() else []
-                write_atomically(file, json.dumps([*reasons, str(error)], indent=2) + "\n")
+                write_atomically(file, json.dumps(reasons, indent=2) + "\n")
 
 
 def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, xla, columns, title, remedy):
@@ -190,17 +229,18 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
         A dictionary of JSON values: parameters, samples per second, epochs and seconds.
 
     Raises:
-        Divergence: if the loss is not finite; the last saved state stays.
+        Divergence: if the loss or the gradient is not finite; the last saved state stays.
     """
     model = ReplicaModel(network)
     model.compile(optimizer, loss=loss, metrics=metrics)
     steps = lessons.steps()
     interruption = Interruption(together=hosts()[1] > 1)
-    checkpoints = Checkpoints(workdir, steps, interruption)
-    first_epoch = checkpoints.restore(model)
+    checkpoints = Checkpoints(workdir, steps, interruption, remedy)
+    with exit_on_bad_input():
+        first_epoch = checkpoints.restore(model)
     first_step = checkpoints.first_step
     if first_epoch < epochs:
-        share = lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync
+        share = max(1, lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync)
         print(model.resolve_xla(xla, [part[:share] for part in next(iter(lessons.training(first_epoch)))]))
     if first_epoch:
         print(f"going on after epoch {first_epoch} of {epochs}")
@@ -217,34 +257,46 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
     check_agreement(network.weights)
     if not is_chief():
         return {}
-    alone(network.save, workdir / MODEL)
-    draw_curves({title: checkpoints.history_file}, workdir / "curves.png", columns)
-    speed = f"{lessons.unit}_per_second"
-    return {
+    result = {
         "parameters": network.count_params(),
-        speed: round(float(checkpoints.history[-1][speed]), 1),
         "epochs": epochs,
         "seconds": round(time.perf_counter() - started, 1),
     }
+    with exit_on_full_disk(workdir):
+        save_network(network, workdir / MODEL)
+        if checkpoints.history:  # Which may have been deleted.
+            draw_curves({title: checkpoints.history_file}, workdir / "curves.png", columns)
+            speed = f"{lessons.unit}_per_second"
+            result[speed] = round(float(checkpoints.history[-1][speed]), 1)
+    return result
+
+
+def first_bad_number(network, x):
+    """Returns the first number of a network in training that is not finite, as `analysis.first_not_finite` does."""
+    from pinets_tf.analysis import first_not_finite
+
+    for statistic in network.non_trainable_variables:
+        # What the step has made of moving statistics, which it does not use, is no cause.
+        if not np.isfinite(ops.convert_to_numpy(statistic)).all():
+            statistic.assign(ops.zeros(statistic.shape, statistic.dtype))
+    return first_not_finite(network, x, training=True)
 
 
 def _divergence(error, model, lessons, checkpoints, remedy):
     """Returns the end of the program that says where the numbers of a step stopped being finite, and what is kept."""
-    from pinets_tf.analysis import first_not_finite
-
     epoch, step = divmod(error.step - 1, lessons.steps())
     found = None
     if is_chief():
         parts = host_share()[2] if lessons.divided else 1
         (batch,) = lessons.training(epoch).skip(step * parts).take(1)
-        found = alone(lambda: first_not_finite(model.network, batch[0], training=True))
+        found = alone(first_bad_number, model.network, batch[0])
     place = f"there, {found}" if found else "there, which its forward pass alone does not show again"
     scale = ""
     if scales_loss(model.optimizer):
         scale = f", loss scale {float(ops.convert_to_numpy(model.optimizer.dynamic_scale)):g}"
     kept = checkpoints.file if checkpoints.file.exists() else "no state, since no epoch was whole"
     return Divergence(
-        "error: A training ends when its loss is not finite. Received: that of step "
+        "error: A training ends when its loss or its gradient is not finite. Received: that of step "
         f"{step + 1} of {lessons.steps()} of epoch {epoch + 1}{scale}; {place}. Kept: {kept}. {remedy}"
     )
 
@@ -261,7 +313,7 @@ def load_network(workdir, name=MODEL):
     except Exception as error:  # Of many classes, those of Keras, of HDF5 and of zip files.
         raise ValueError(
             f"A trained network is a {name} that loads. Received: {model} ({type(error).__name__}: {error}). "
-            "Train again with another --workdir, or copy the file again."
+            "Run the training again, which goes on from its checkpoint, or copy the file again."
         ) from error
 
 
@@ -273,7 +325,12 @@ def finish(workdir, result):
     if not is_chief():
         return result
     file = Path(workdir) / RESULT
-    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    before = {}
+    if file.exists():
+        try:
+            before = read_json(file)
+        except ValueError as error:
+            print(f"written anew: {error}")
     result = {**before, **result, "workdir": str(workdir)}
     # JSON has no word for a number that is none.
     result = {key: None if value != value or value in (math.inf, -math.inf) else value for key, value in result.items()}
@@ -283,5 +340,9 @@ def finish(workdir, result):
 
 
 def results(folder):
-    """Returns the results of all runs in and below a folder."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).rglob(RESULT))]
+    """Returns the results of all runs in and below a folder.
+
+    Raises:
+        ValueError: if one of them is no JSON object.
+    """
+    return [read_json(path) for path in sorted(Path(folder).rglob(RESULT))]

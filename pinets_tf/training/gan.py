@@ -12,7 +12,7 @@ from keras import ops
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.metrics import to_uint8
 from pinets_tf.training.cluster import alone, check_agreement, hosts, is_chief
-from pinets_tf.training.fitting import load_network, run
+from pinets_tf.training.fitting import first_bad_number, load_network, run
 from pinets_tf.training.gan_average import put_back, settle_statistics, values_of
 from pinets_tf.training.gan_checkpoints import GanCheckpoints, GanHistory, kept
 from pinets_tf.training.gan_flags import gan_optimizers, gan_recipe
@@ -21,6 +21,7 @@ from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import duration
 from pinets_tf.training.runtime import Divergence, exit_on_full_disk
 from pinets_tf.training.shares import averaging, share_out
+from pinets_tf.training.workdir import save_network
 
 GENERATOR, RAW, DISCRIMINATOR = "generator.keras", "generator_raw.keras", "discriminator.keras"
 
@@ -235,15 +236,17 @@ def fit_gan(
         (adversaries.generator, RAW),
         (adversaries.discriminator, DISCRIMINATOR),
     ):
-        alone(network.save, workdir / name)
-    history.draw(workdir / "curves.png", LOGGED[:2], title)
-    return {
+        save_network(network, workdir / name)
+    result = {
         "parameters": adversaries.generator.count_params(),
         "discriminator_parameters": adversaries.discriminator.count_params(),
         "steps": recipe.steps,
-        "images_per_second": round(float(history.rows[-1]["images_per_second"]), 1),
         "seconds": round(time.perf_counter() - started, 1),
     }
+    if history.rows:  # Which may have been deleted.
+        history.draw(workdir / "curves.png", LOGGED[:2], title)
+        result["images_per_second"] = round(float(history.rows[-1]["images_per_second"]), 1)
+    return result
 
 
 class Samples:
@@ -374,13 +377,11 @@ def _first_not_finite(adversaries, lessons, step):
 
     Looks at the generator with the latents of the step first, then at the discriminator with its real images.
     """
-    from pinets_tf.analysis import first_not_finite
-
     recipe = adversaries.recipe
     for purpose in range(recipe.discriminator_steps + 1):
         size = recipe.batch_size if purpose < recipe.discriminator_steps else recipe.generator_batch
         latents = adversaries.latents(step, purpose, size)
-        found = first_not_finite(adversaries.generator, latents, training=True)
+        found = first_bad_number(adversaries.generator, latents)
         if found:
             return f"in the generator, {found}"
     (real,) = lessons.images(step).take(1)
@@ -389,7 +390,7 @@ def _first_not_finite(adversaries, lessons, step):
         tf.cast(adversaries.generator(latents, training=True), adversaries.dtype),
     ]
     for kind, batch in zip(("real", "fake"), images):
-        found = first_not_finite(adversaries.discriminator, batch, training=True)
+        found = first_bad_number(adversaries.discriminator, batch)
         if found:
             return f"in the discriminator of {kind} images, {found}"
     return None

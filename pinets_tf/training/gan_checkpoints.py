@@ -4,13 +4,12 @@ import csv
 import os
 from pathlib import Path
 
-import numpy as np
 from keras import ops
 
-from pinets_tf.npz import Npz
 from pinets_tf.training.checkpoints import rows_until
-from pinets_tf.training.cluster import broadcast, is_chief
+from pinets_tf.training.cluster import is_chief
 from pinets_tf.training.runtime import Divergence
+from pinets_tf.training.saved_state import arrays_of, assign_arrays, holder_not_finite, read_arrays, write_arrays
 
 # Two, so that a file that a failing disk has damaged can be deleted and the run goes on from the one before.
 _KEPT = 2
@@ -47,23 +46,18 @@ class GanCheckpoints:
         Raises:
             Divergence: if a number is not finite; nothing is written then.
         """
-        state = adversaries.state()
-        arrays = {_key(*place): ops.convert_to_numpy(variable) for *place, variable in _numbered(state)}
-        for holder in state:
-            parts = [array for key, array in arrays.items() if key.startswith(f"{holder}/")]
-            if not all(np.isfinite(array).all() for array in parts):
-                raise Divergence(
-                    "error: A checkpoint holds finite numbers. "
-                    f"Received: the {holder.replace('_', ' ')} after step {step:,}, with numbers that are not. "
-                    f"{kept(self)} {remedy}"
-                )
+        arrays = arrays_of(adversaries.state())
+        holder = holder_not_finite(arrays)
+        if holder is not None:
+            raise Divergence(
+                "error: A checkpoint holds finite numbers. "
+                f"Received: the {holder.replace('_', ' ')} after step {step:,}, with numbers that are not. "
+                f"{kept(self)} {remedy}"
+            )
         if not is_chief():
             return
         self.folder.mkdir(exist_ok=True)
-        file = self.folder / f"step_{step:09d}.npz"
-        temporary = file.with_name("partial." + file.name)
-        np.savez(temporary, **arrays, **{_PENDING: pending})
-        os.replace(temporary, file)
+        write_arrays(self.folder / f"step_{step:09d}.npz", {**arrays, _PENDING: pending})
         for old in self.files()[:-_KEPT]:
             old.unlink()
 
@@ -73,40 +67,29 @@ class GanCheckpoints:
         Raises:
             ValueError: if the file cannot be read or is of other networks.
         """
-        numbered = list(_numbered(adversaries.state()))
-        arrays = self._read(numbered) if is_chief() else {}
-        (found,) = broadcast([np.float32(bool(arrays))])
-        if not found:
+        state = adversaries.state()
+        arrays = self._read(state) if is_chief() else {}
+        if not assign_arrays(state, arrays):
             return 0, None
-        names = [_key(*place) for *place, _ in numbered]
-        values = broadcast([arrays.get(name, ops.convert_to_numpy(v)) for name, (*_, v) in zip(names, numbered)])
-        for value, (*_, variable) in zip(values, numbered):
-            variable.assign(value)
         # Not int(...), which does not take the variables of a strategy.
         return int(ops.convert_to_numpy(adversaries.steps_done)), arrays.get(_PENDING)
 
-    def _read(self, numbered):
+    def _read(self, state):
         """Returns the arrays of the last checkpoint by name, or none."""
         if not self.files():
             return {}
         file = self.files()[-1]
         try:
-            with Npz(file, "A checkpoint is an .npz file") as stored:
-                arrays = {name: stored[name] for name in stored.names}
-            if len(arrays) != len(numbered) + 1:
-                raise ValueError(f"{len(arrays) - 1} variables instead of {len(numbered)}")
-            for *place, variable in numbered:
-                if arrays[_key(*place)].shape != tuple(variable.shape):
-                    raise ValueError(f"{_key(*place)} has another shape")
+            arrays = read_arrays(file, state, [_PENDING])
             if _PENDING not in arrays:
                 raise ValueError(f"{_PENDING} is not there")
-        except (OSError, KeyError, ValueError) as error:
+            return arrays
+        except (OSError, ValueError) as error:
             raise ValueError(
                 "A run goes on from the last checkpoint in its workdir, which must fit its networks. "
                 f"Received: {file}, which cannot be loaded ({error}). "
                 "Delete the file to go on from the one before, or all of them to start anew."
             ) from error
-        return arrays
 
 
 class GanHistory:
@@ -163,13 +146,3 @@ def kept(checkpoints):
     """Returns a sentence that says from where a run that has gone wrong can go on."""
     files = checkpoints.files()
     return f"The last good state is kept: {files[-1]}." if files else "No state was saved before."
-
-
-def _numbered(state):
-    for holder, variables in state.items():
-        for index, variable in enumerate(variables):
-            yield holder, index, variable
-
-
-def _key(holder, index):
-    return f"{holder}/{index}"

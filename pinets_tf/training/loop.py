@@ -10,14 +10,14 @@ from pinets_tf.training.shares import averaging, share_out
 
 
 class NotFiniteLoss(ArithmeticError):
-    """The loss of a step is not finite; weights and optimizer are as they were before it.
+    """The loss or a gradient of a step is not finite; weights and optimizer are as they were before it.
 
     Args:
         step: the number of the step, counted from 1 over all epochs.
     """
 
     def __init__(self, step):
-        super().__init__(f"the loss of step {step:,} is not finite")
+        super().__init__(f"the loss or a gradient of step {step:,} is not finite")
         self.step = step
 
 
@@ -54,7 +54,7 @@ class Loop:
         """Trains the epochs that are left, the first of them from a step on.
 
         Raises:
-            NotFiniteLoss: if a loss is not.
+            NotFiniteLoss: if a loss or a gradient is not.
         """
         steps = self.lessons.steps()
         if first_epoch >= epochs:
@@ -92,6 +92,7 @@ class Loop:
             # Of the step before, so that the device is at work meanwhile.
             self._look(state if step == steps - 1 else before)
             if self.interruption is not None and self.interruption.due:
+                self._look(state)
                 self._average()  # What is saved in an epoch is of all replicas too.
             self._tell("on_train_batch_end", step - first_step)
             if shown:

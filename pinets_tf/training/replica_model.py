@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from pinets_tf.layers.checks import one_of
 from pinets_tf.training.cluster import broadcast
-from pinets_tf.training.shares import apply_gradients, summed
+from pinets_tf.training.shares import apply_gradients, scales_loss, summed
 
 XLA_CHOICES = ("auto", "on", "off")
 TIMED_STEPS = 5
@@ -57,15 +57,16 @@ class ReplicaModel(keras.Model):
     def update(self, data, asked=False):
         """Takes one step with the part of a batch that one replica has, which weighs as many samples as it has.
 
-        After a loss that is not finite on any replica no step changes a trained weight, until `first_bad_step` is 0.
+        After a loss that is not finite on any replica, or a gradient where loss scaling does not skip such steps, no
+        step changes a trained weight, until `first_bad_step` is 0.
 
         Args:
             data: a tuple of inputs, targets and perhaps weights of samples.
             asked: whether this process is asked to stop.
 
         Returns:
-            A float32 vector, the same on all replicas: how many have had a loss that is not finite, now or before, and
-            how many were asked to stop.
+            A float32 vector, the same on all replicas: how many have had a loss or a gradient that is not finite, now
+            or before, and how many were asked to stop.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         size, known = _batch_size(x)
@@ -83,7 +84,10 @@ class ReplicaModel(keras.Model):
             )
         self.steps_done.assign_add(1)
         step, first_bad = tf.convert_to_tensor(self.steps_done), tf.convert_to_tensor(self.first_bad_step)
-        bad = ~tf.math.is_finite(loss) | (first_bad > 0)
+        finite = tf.math.is_finite(loss)
+        if not scales_loss(self.optimizer):
+            finite &= _all_finite(gradients)
+        bad = ~finite | (first_bad > 0)
         state = summed(tf.stack([tf.cast(bad, tf.float32), tf.cast(asked, tf.float32)]))
         self.first_bad_step.assign(tf.where((state[0] > 0) & (first_bad == 0), step, first_bad))
         apply_gradients(self.optimizer, gradients, self.trainable_variables, state[0] == 0)
@@ -139,7 +143,18 @@ class ReplicaModel(keras.Model):
         with tf.GradientTape() as tape:
             loss = self.optimizer.scale_loss(self._loss_of_weights(tf.float32))
         gradients = tape.gradient(loss, self.trainable_variables)
-        return self._dense(tf.zeros(()), self(x, training=False), gradients)
+        return self._dense(tf.zeros(()), self._no_answers(x), gradients)
+
+    def _no_answers(self, x):
+        """Returns the answers to no samples, without the network where its graph says their shapes.
+
+        Convolutions of no images fail.
+        """
+        outputs = getattr(self.network, "outputs", None)
+        if not outputs:
+            return self(x, training=False)
+        structure = outputs[0] if isinstance(self.network, keras.Sequential) else self.network.output
+        return tf.nest.map_structure(lambda y: tf.zeros([0, *(size or 1 for size in y.shape[1:])], y.dtype), structure)
 
     def resolve_xla(self, choice, batch):
         """Turns XLA on or off, by measurement if `choice` is "auto", and returns a line that says what and why.
@@ -161,9 +176,14 @@ class ReplicaModel(keras.Model):
 
     def _seconds_per_step(self, x, y, use_xla):
         """Times the part of a step that XLA may compile; puts back the statistics that it changes."""
-        replica = tf.function(self._differentiate, jit_compile=True) if use_xla else self._differentiate
-        # Everything is returned, since a graph leaves out what nobody reads.
-        step = tf.function(lambda: self.distribute_strategy.run(replica, args=(x, y, None)))
+
+        def replica():
+            # A function of its own for each replica, which XLA compiles for the variables there.
+            compiled = tf.function(self._differentiate, jit_compile=True) if use_xla else self._differentiate
+            # Everything is returned, since a graph leaves out what nobody reads.
+            return compiled(x, y, None)
+
+        step = tf.function(lambda: self.distribute_strategy.run(replica))
         before = [keras.ops.convert_to_numpy(variable) for variable in self.non_trainable_variables]
         step()
         started = time.perf_counter()
@@ -173,6 +193,12 @@ class ReplicaModel(keras.Model):
         for variable, value in zip(self.non_trainable_variables, before):
             variable.assign(value)
         return seconds
+
+
+def _all_finite(gradients):
+    """Returns whether all numbers of gradients, of which some may be `None` or have few rows, are finite."""
+    values = [one.values if isinstance(one, tf.IndexedSlices) else one for one in gradients if one is not None]
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(one)) for one in values])
 
 
 def _batch_size(x):

@@ -41,7 +41,11 @@ MAY_DIFFER = (
 
 
 def define_run_flags(precision="float32"):
-    """Defines, as flags of the calling script, where and how a run takes place."""
+    """Defines, as flags of the calling script, where and how a run takes place.
+
+    Raises:
+        IllegalFlagValueError: when the flags are parsed, if a number of any of them is not finite.
+    """
     from absl import flags
 
     # Else they would be listed as flags of this module, not of the script.
@@ -70,6 +74,20 @@ def define_run_flags(precision="float32"):
     flags.DEFINE_float("rollback_factor", 0.5, "What the learning rate is multiplied with then.", 1e-6, 1)
     flags.DEFINE_bool("eval_only", False, "Test the saved model of the workdir, without training.")
     flags.DEFINE_list("predict", [], "Files for which the saved model of the workdir prints its top answers.")
+    # It looks at all flags, also those of the script, which are defined later.
+    flags.register_validator("workdir", _all_are_finite)
+
+
+def _all_are_finite(workdir):
+    from absl import flags
+
+    for flag in map(flags.FLAGS.__getitem__, flags.FLAGS):
+        if isinstance(flag.value, float) and not math.isfinite(flag.value):
+            raise flags.IllegalFlagValueError(
+                f"Flags that are numbers are finite. Received: --{flag.name}={flag.value}. "
+                f"Pass for example --{flag.name}={flag.default}."
+            )
+    return True
 
 
 def define_recipe_flags(

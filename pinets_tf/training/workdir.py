@@ -5,6 +5,9 @@ import json
 import os
 from pathlib import Path
 
+from pinets_tf.training.cluster import alone
+
+CONFIG = "config.json"
 # Files that are locked until this process ends, by the path of their workdir.
 _LOCKED: dict[Path, int] = {}
 
@@ -21,7 +24,8 @@ def open_workdir(path, config, may_differ=()):
         may_differ: names in `config` that a resumed run may change, such as the number of epochs.
 
     Raises:
-        ValueError: if the folder holds a run of another configuration, or another process is at work in it.
+        ValueError: if the folder holds a run of another configuration or a damaged one, or another process is at work
+            in it.
         PermissionError: if the folder cannot be made or written to.
     """
     folder = Path(path)
@@ -30,9 +34,9 @@ def open_workdir(path, config, may_differ=()):
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "no permission to write")
         _lock(folder)
-        file = folder / "config.json"
+        file = folder / CONFIG
         if file.exists():
-            _refuse_other_configuration(folder, json.loads(file.read_text()), config, may_differ)
+            _refuse_other_configuration(folder, read_json(file), config, may_differ)
         write_atomically(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
     except OSError as error:
         raise PermissionError(
@@ -70,11 +74,36 @@ def _lock(folder):
         os.write(file, f"process {os.getpid()}\n".encode())
 
 
+def read_json(path, kind=dict):
+    """Returns what a JSON file of a workdir holds.
+
+    Raises:
+        ValueError: if it is none, or holds another kind than a dictionary or a list, as `kind` says.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds a {type(value).__name__}")
+        return value
+    except ValueError as error:
+        raise ValueError(
+            f"What a run writes about itself is a JSON {'object' if kind is dict else 'array'}. "
+            f"Received: {path}, which is none ({error}). Delete the file, or copy it again."
+        ) from error
+
+
 def write_atomically(path, text):
     """Writes a file that is either the old one or the new one, whenever it is read or the process dies."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def save_network(network, file):
+    """Saves a network in a `.keras` file, which is the old one or the new one whenever it is read."""
+    temporary = file.with_name("partial." + file.name)
+    alone(network.save, temporary)
+    os.replace(temporary, file)
 
 
 def _refuse_other_configuration(folder, old, new, may_differ):

@@ -1,6 +1,7 @@
 """The example trains, writes what it promises, resumes, and says what is wrong with bad input."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -29,7 +30,7 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     assert "images/s" in first.stdout and "left" in first.stdout and "XLA off (as asked)" in first.stdout
     files = {path.name for path in (tmp_path / "run").iterdir()}
     expected = {"model.keras", "labels.txt", "config.json", "history.csv", "curves.png", "result.json", "tensorboard"}
-    assert files == expected | {"checkpoint.weights.h5", "report.txt", "confusion.png", "lock"}
+    assert files == expected | {"checkpoint.npz", "report.txt", "confusion.png", "lock"}
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
     again = run(*command)
@@ -95,5 +96,60 @@ def test_divergence_ends_with_a_message(dataset, tmp_path):
     options = [*TINY, "--learning_rate=1e30", "--nogate", "--normalize=none"]
     done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path}", *options, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "ends when its loss is not finite. Received: that of step" in done.stderr
+    assert "ends when its loss or its gradient is not finite. Received: that of step" in done.stderr
     assert "Pass --gate, --normalize=batch, a lower --learning_rate" in done.stderr
+
+
+def cut(file, size):
+    file.write_bytes(file.read_bytes()[:size])
+
+
+# What is done to a finished run, and what the same command says then, or `None` if it ends as before.
+DAMAGE = {
+    "checkpoint": (lambda run: cut(run / "checkpoint.npz", 500), "checkpoint.npz, which cannot be loaded"),
+    "configuration": (lambda run: cut(run / "config.json", 20), "config.json, which is none"),
+    "array": (lambda run: (run / "config.json").write_text("[]"), "config.json, which is none (it holds a list)"),
+    "history": (lambda run: cut(run / "history.csv", -20), "history.csv, which cannot be read"),
+    "rollbacks": (lambda run: (run / "rollbacks.json").write_text(""), "rollbacks.json, which is none"),
+    "no history": (lambda run: (run / "history.csv").unlink(), None),
+    "result": (lambda run: (run / "result.json").write_text(""), None),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    rng = np.random.default_rng(0)
+    for name, size, classes in (("set", 8, 3), ("large", 9, 3), ("more", 8, 6)):
+        arrays = {part: rng.integers(0, 256, (12, size, size, 3)).astype("uint8") for part in ("x_train", "x_test")}
+        np.savez(folder / f"{name}.npz", **arrays, y_train=np.arange(12) % classes, y_test=np.arange(12) % classes)
+    run("examples/cifar_linear.py", f"--dataset={folder / 'set.npz'}", f"--workdir={folder / 'run'}", *TINY)
+    return folder
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_run_is_told_in_words(finished, tmp_path, kind):
+    damage, words = DAMAGE[kind]
+    shutil.copytree(finished / "run", tmp_path / "run")
+    damage(tmp_path / "run")
+    command = ["examples/cifar_linear.py", f"--dataset={finished / 'set.npz'}", f"--workdir={tmp_path / 'run'}", *TINY]
+    done = run(*command, check=False)
+    assert "Traceback" not in done.stderr
+    if words is None:
+        assert done.returncode == 0, done.stderr
+        result = json.loads((finished / "run" / "result.json").read_text())
+        again = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert again["accuracy"] == result["accuracy"] and again["order"] == result["order"]
+    else:
+        assert done.returncode == 1 and "error: " in done.stderr and words in done.stderr
+
+
+def test_a_test_says_what_was_trained(finished, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "run")
+    command = ["examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", "--eval_only"]
+    done = run(*command, f"--dataset={finished / 'set.npz'}", "--order=1", "--activation=relu")
+    assert json.loads(done.stdout.splitlines()[-1])["order"] == 2
+    for name, words in (("large", "images of shape (9, 9, 3) for a network of (8, 8, 3)"), ("more", "6 classes for a")):
+        done = run(*command, f"--dataset={finished / f'{name}.npz'}", check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert "error: A network is tested on what it was trained for. Received: " + words in done.stderr

@@ -80,7 +80,7 @@ def test_failures_are_told_and_the_sweep_goes_on(dataset, tmp_path):
     assert (result["trained"], result["failed"]) == (0, 2)
     words = {
         "order-1": "error: A workdir belongs to one configuration, and the same command on it resumes.",
-        "relu": "error: A training ends when its loss is not finite.",
+        "relu": "error: A training ends when its loss or its gradient is not finite.",
     }
     for network, row in zip(words, rows(tmp_path / "sweep")):
         assert f"failed: blocks 1, {network}, seed 0: {words[network]}" in done.stdout

@@ -22,6 +22,7 @@ from pinets_tf.mesh import read_shapes
 from pinets_tf.metrics import FeatureStatistics
 from pinets_tf.training import Checkpoints, load_autoencoder, load_classifier, load_generator
 from pinets_tf.training.gan_checkpoints import GanCheckpoints
+from pinets_tf.training.saved_state import arrays_of
 
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], "float32")
 FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
@@ -143,7 +144,7 @@ def _weights(path):
 
 
 def _history(path):
-    (path.parent / "checkpoint.weights.h5").write_bytes(SEEDS["weights"][0][1])
+    (path.parent / "checkpoint.npz").write_bytes(SEEDS["weights"][0][1])
     Checkpoints(path.parent, 1).restore(_compiled())
 
 
@@ -282,7 +283,10 @@ def _seeds():
     yield "inputs.npy", [("a.npy", npy(np.ones((2, 3), "float32")))]
     yield "labels", [("labels.txt", b"cat\ndog\n")]
     yield "network", [("model.keras", keras_file(_small()))]
-    yield "weights", [("checkpoint.weights.h5", _saved(_compiled().save_weights, "made.weights.h5"))]
+    model = _compiled()
+    model.optimizer.build(model.trainable_variables)
+    held = {"model": model.variables, "optimizer": model.optimizer.variables}
+    yield "weights", [("checkpoint.npz", npz(**arrays_of(held), **{"metrics/0": np.float32(2)}))]
     yield "history", [("history.csv", b"epoch,loss\r\n1,0.5\r\n")]
     state = {"generator/0": np.ones((2, 3), "float32"), "generator/1": np.ones(3, "float32"), "training/0": np.int32(7)}
     yield "checkpoint", [("step_000000007.npz", npz(**state, pending=np.zeros(3)))]

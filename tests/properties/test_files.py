@@ -31,7 +31,7 @@ pytestmark = tensorflow_only
 # What headers may promise.
 NUMBERS = (0, 1, 2**7, 2**15 - 1, 2**16 - 1, 10**9, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 WORDS = (b"nan", b"inf", b"-1", b"1e308", b"1e999", b"1000000000", b"4294967295", b"9" * 400, b"0", b"-0.0", b"x", b"")
-ZIPPED = ("shapes.npz", "images.npz", "pictures.npz", "statistics", "checkpoint", "network", "registrations")
+ZIPPED = ("shapes.npz", "images.npz", "pictures.npz", "statistics", "checkpoint", "network", "registrations", "weights")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """A loss that is not finite ends a training in words, or lets it go on from its last state with a smaller rate."""
 
 import json
+import os
+import signal
 
 import keras
 import numpy as np
@@ -58,11 +60,11 @@ def test_step_layer_order_and_scale_are_named(tmp_path, strategy, precision, lar
             fit(model, lessons(scales), tmp_path)
     said = str(ended.value)
     assert said.startswith(
-        "error: A training ends when its loss is not finite. Received: that of step 2 of 3 of epoch 2"
+        "error: A training ends when its loss or its gradient is not finite. Received: that of step 2 of 3 of epoch 2"
     )
     assert ("loss scale 32768; there" in said) == (precision == "mixed_float16")
     assert "of order" in said and "layer ncp is the first number that is not finite" in said
-    assert said.endswith(f"Kept: {tmp_path / 'checkpoint.weights.h5'}. Lower the rate.")
+    assert said.endswith(f"Kept: {tmp_path / 'checkpoint.npz'}. Lower the rate.")
     # Nothing was learned from that step on, and the last whole epoch can be gone on from.
     assert all(np.isfinite(keras.ops.convert_to_numpy(value)).all() for value in model.trainable_variables)
     assert fit(network(), lessons(np.ones(STEPS * EPOCHS)), tmp_path)["epochs"] == EPOCHS
@@ -133,3 +135,54 @@ def test_rollbacks_go_on_with_a_smaller_rate(tmp_path, values, monkeypatch, caps
     assert rates[3:] == [pytest.approx(0.001), pytest.approx(0.0001)]
     assert "rollback 2 of 2: learning rate 0.0001" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "rollbacks.json").read_text())) == 2
+
+
+class Root(keras.layers.Layer):
+    """Adds the root of a weight, which is not zero after the first step; its slope at zero is not finite."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(), initializer="zeros", name="scale")
+
+    def call(self, x):
+        return x + keras.ops.sqrt(self.scale)
+
+
+@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+def test_a_gradient_that_is_not_finite_leaves_the_weights(tmp_path, strategy):
+    with training.set_up(strategy).scope():
+        inner = network()
+        model = keras.Sequential([keras.Input((5,)), inner, Root()])
+        before = model.get_weights()
+        with pytest.raises(training.Divergence, match=r"or its gradient is not finite\. Received: that of step 1"):
+            fit(model, lessons(np.ones(STEPS * EPOCHS)), tmp_path)
+    for value, expected in zip(model.get_weights(), before):
+        np.testing.assert_array_equal(value, expected)
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_statistics_that_are_not_finite_are_not_saved(tmp_path):
+    """Those of the last batch before a checkpoint: its loss is finite, since the batch has statistics of its own."""
+    scales = np.ones(STEPS * EPOCHS)
+    scales[2 * STEPS - 1] = 1e30
+    model = keras.Sequential([keras.Input((5,)), keras.layers.BatchNormalization(), network()])
+    words = rf"holds finite numbers\. Received: the model after epoch 2, .* is kept: {tmp_path}/checkpoint\.npz\. Lower"
+    with pytest.raises(training.Divergence, match=words):
+        fit(model, lessons(scales), tmp_path)
+    with np.load(tmp_path / "checkpoint.npz") as kept:
+        assert all(np.isfinite(kept[name]).all() for name in kept.files)
+
+
+def test_a_signal_in_the_step_that_fails_saves_nothing(tmp_path, monkeypatch):
+    scales = np.ones(STEPS * EPOCHS)
+    scales[4] = 1e14
+    step = iter(range(100))
+
+    def begin(self, batch, logs=None):
+        if next(step) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Progress, "on_train_batch_begin", begin)
+    with pytest.raises(training.Divergence, match="that of step 2 of 3 of epoch 2"):
+        fit(network(), lessons(scales), tmp_path)
+    with np.load(tmp_path / "checkpoint.npz") as kept:
+        assert STEPS in [kept[name] for name in kept.files if kept[name].shape == ()]

@@ -500,7 +500,7 @@ def test_errors_of_networks_and_images(tmp_path):
         fit_gan(one, few, tmp_path, draw=draw)
     with pytest.raises(ValueError, match=r"`log_every` must be a positive integer\. Received: log_every=0"):
         fit(one, tmp_path, log_every=0)
-    with pytest.raises(ValueError, match=r"generator\.keras that loads\. Received: .*Train again with another"):
+    with pytest.raises(ValueError, match=r"generator\.keras that loads\. Received: .*Run the training again"):
         load_generator(tmp_path)
 
 

@@ -1,11 +1,14 @@
 """Several processes that train together: equal to one, whole after a loss, and told what is missing."""
 
+import concurrent.futures
 import csv
 import json
 import os
 import runpy
 import signal
+import socket
 import sys
+import time
 
 import keras
 import numpy as np
@@ -194,8 +197,23 @@ def test_a_missing_worker_is_named():
     )
     with pytest.raises(TimeoutError, match=words + r" 0.5 s\. Start all of them"):
         cluster.wait_for(addresses, 0, 0.5)
-    with pytest.raises(ValueError, match=r"is a host and a port\. Received: 'host'\. Pass for example host1:8470"):
-        cluster.wait_for(["localhost:1", "host"], 1, 0.5)
+
+
+IPV6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this host has no IPv6")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", pytest.param("[::1]", marks=IPV6)])
+def test_a_worker_reaches_others_and_is_reached(host):
+    own, other = launch._free_ports(2)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        waiting = threads.submit(cluster.wait_for, [f"{host}:{own}", f"{host}:{other}"], 0, 5)
+        deadline = time.monotonic() + 5
+        while socket.socket(socket.AF_INET6 if host == "[::1]" else socket.AF_INET).connect_ex((host.strip("[]"), own)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert not waiting.done()
+        with cluster._listen(other, 1):
+            waiting.result(5)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +223,9 @@ def test_a_missing_worker_is_named():
         (json.dumps({"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}), "tasks of the kinds ps"),
         (json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}), "the task worker 1"),
         (json.dumps({"cluster": {"worker": ["a:1"]}}), r"\('type'\)"),
+        (launch.tf_config([8470, 8471], 0), r"\(8470 is no host with a port from 1 to 65535\)"),
+        (launch.tf_config(["a:1", "b:99999"], 0), "'b:99999' is no host with"),
+        (launch.tf_config(["a:1", "A:01"], 0), "'A:01' is there twice"),
     ],
 )
 def test_a_wrong_cluster_is_told(config, words, monkeypatch):

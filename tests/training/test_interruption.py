@@ -12,6 +12,7 @@ import pytest
 from pinets_tf import training
 from pinets_tf.data import images
 from pinets_tf.models import resnet
+from pinets_tf.training import saved_state
 from pinets_tf.training.fitting import fit_network
 
 
@@ -95,27 +96,35 @@ def test_interrupted_equals_undisturbed(data, tmp_path, stop_at, capsys):
     assert not list((tmp_path / "run").glob("*partial*"))
 
 
-def test_metrics_of_another_step_are_refused(data, tmp_path, stop_at):
-    stop_at(1)
-    with pytest.raises(SystemExit):
-        trained(data, tmp_path / "run")
-    np.savez(tmp_path / "run" / "epoch_so_far.npz", steps=7)
-    with pytest.raises(
-        ValueError, match=r"epoch_so_far.npz, which cannot be used \(it is of step 7, .* step 2\)\. Delete"
-    ):
-        trained(data, tmp_path / "run")
+def test_a_second_interruption_that_is_cut_off_loses_nothing(data, tmp_path, stop_at, monkeypatch, capsys):
+    for stopped_at, room in ((1, True), (0, False)):
+        stop_at(stopped_at)
+        if not room:
+            monkeypatch.setattr(saved_state.os, "replace", no_room)
+        with pytest.raises(SystemExit):
+            trained(data, tmp_path / "run")
+    monkeypatch.undo()
+    trained(data, tmp_path / "run")
+    assert "going on after step 2 of 4 of epoch 1" in capsys.readouterr().out
 
 
-def test_a_full_disk_loses_nothing(data, tmp_path, monkeypatch):
-    save = training.ReplicaModel.save_weights
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
-    def no_room(self, file):
-        file.write_bytes(b"a part")
-        if int(self.steps_done) == 8:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, file, overwrite=True)
 
-    monkeypatch.setattr(training.ReplicaModel, "save_weights", no_room)
+@pytest.mark.parametrize("when", ["in the middle", "at the end"])
+def test_a_full_disk_loses_nothing(data, tmp_path, monkeypatch, when):
+    write = saved_state.np.savez
+
+    def write_a_part(file, **arrays):
+        if any(array.shape == () and array == 8 for array in arrays.values()):  # The steps that are done.
+            no_room()
+        write(file, **arrays)
+
+    if when == "in the middle":
+        monkeypatch.setattr(saved_state.np, "savez", write_a_part)
+    else:
+        monkeypatch.setattr(keras.Model, "save", no_room)
     with pytest.raises(SystemExit, match=r"writes its state.*run, where that failed \(.*No space left.*Make room"):
         trained(data, tmp_path / "run")
     monkeypatch.undo()

@@ -12,6 +12,7 @@ from pinets_tf import training
 from pinets_tf.layers import NCP
 from pinets_tf.training.gan_losses import LOSSES
 from pinets_tf.training.loop import Loop
+from pinets_tf.training.shares import share_out
 from tests.training import workers
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -134,3 +135,37 @@ def test_class_weights_of_fit():
 
     for value, expected in zip(trained(training.set_up("mirrored")), trained(training.set_up("none"))):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def convolutional():
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(images))
+    return keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def test_a_batch_of_fewer_samples_than_replicas():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3, 8, 8, 3)).astype("float32"), np.arange(3)
+
+    def trained(strategy):
+        keras.utils.set_random_seed(1)
+        with strategy.scope():
+            model = training.ReplicaModel(convolutional())
+            model.compile(keras.optimizers.SGD(0.1), loss=training.crossentropy())
+            batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(1)
+            iterator = share_out(batches)
+            step = tf.function(lambda: strategy.run(model.update, args=(next(iterator),)))
+            for _ in range(3):
+                step()
+            return [ops.convert_to_numpy(weight) for weight in model.network.trainable_weights]
+
+    for value, expected in zip(trained(training.set_up("mirrored")), trained(training.set_up("none"))):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_xla_is_measured_on_replicas():
+    with training.set_up("mirrored").scope():
+        model = training.ReplicaModel(convolutional())
+        model.compile(keras.optimizers.SGD(0.1), loss=training.crossentropy())
+        said = model.resolve_xla("auto", (np.zeros((2, 8, 8, 3), "float32"), np.arange(2)))
+    assert "measured" in said

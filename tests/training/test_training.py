@@ -193,8 +193,8 @@ def test_a_history_ahead_of_its_checkpoint_loses_the_extra_row(data, tmp_path):
 
 
 def test_damaged_checkpoint(tmp_path):
-    (tmp_path / "checkpoint.weights.h5").write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match=r"must fit its model.*weights.h5, which cannot be.*Delete the file"):
+    (tmp_path / "checkpoint.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"must fit its model.*checkpoint.npz, which cannot be.*Delete the file"):
         training.Checkpoints(tmp_path, steps_per_epoch=4).restore(trainer())
 
 
