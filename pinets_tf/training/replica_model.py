@@ -1,5 +1,6 @@
 """A Keras model around a network that compiles with XLA only what runs on one replica."""
 
+import math
 import time
 
 import keras
@@ -58,7 +59,7 @@ class ReplicaModel(keras.Model):
         """Takes one step with the part of a batch that one replica has, which weighs as many samples as it has.
 
         After a loss that is not finite on any replica, or a gradient where loss scaling does not skip such steps, no
-        step changes a trained weight, until `first_bad_step` is 0.
+        step changes a trained weight, until `first_bad_step` is 0, and the loss in the logs is not finite.
 
         Args:
             data: a tuple of inputs, targets and perhaps weights of samples.
@@ -91,7 +92,8 @@ class ReplicaModel(keras.Model):
         state = summed(tf.stack([tf.cast(bad, tf.float32), tf.cast(asked, tf.float32)]))
         self.first_bad_step.assign(tf.where((state[0] > 0) & (first_bad == 0), step, first_bad))
         apply_gradients(self.optimizer, gradients, self.trainable_variables, state[0] == 0)
-        self._update_loss(loss, size)
+        # `fit` of Keras shows that no weight changes any more.
+        self._update_loss(tf.where(state[0] == 0, loss, math.nan), size)
         self.compute_metrics(x, y, y_pred, sample_weight)
         return state
 

@@ -160,6 +160,13 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(tmp_path, strategy):
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
+def test_fit_shows_a_gradient_that_is_not_finite():
+    model = training.ReplicaModel(keras.Sequential([keras.Input((5,)), network(), Root()]))
+    model.compile(keras.optimizers.SGD(0.01), loss=training.crossentropy())
+    history = model.fit(lessons(np.ones(STEPS * EPOCHS)).training(0), verbose=0).history
+    assert np.isnan(history["loss"]).all()
+
+
 def test_statistics_that_are_not_finite_are_not_saved(tmp_path):
     """Those of the last batch before a checkpoint: its loss is finite, since the batch has statistics of its own."""
     scales = np.ones(STEPS * EPOCHS)
