@@ -112,7 +112,8 @@ class NeighborConv(TemplateLayer):
 
     def call(self, x):
         matrix = self._matrix()
-        y = ops.matmul(ops.reshape(self._sums(x), (-1, matrix.shape[0])), matrix)
+        # Keras 3.15 multiplies float64 in float32 on PyTorch.
+        y = ops.cast(ops.matmul(ops.reshape(self._sums(x), (-1, matrix.shape[0])), matrix), self.compute_dtype)
         # Added before the shape changes, where TensorFlow joins it to the product.
         y = y if self.bias is None else ops.add(y, self.bias)
         return ops.reshape(y, (-1, self._rows(self.TABLE), self.filters))

@@ -23,6 +23,7 @@ from pinets_tf.analysis import (
 )
 from pinets_tf.layers import CCP, NCP
 from tests.conformance.cases import numpy, tensorflow_only
+from tests.polynomial_degree import multiplies_in_float64
 
 NUMBERS = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
 
@@ -174,6 +175,7 @@ def test_a_layer_that_says_nothing_of_its_output():
     np.testing.assert_array_equal(coefficients(layer).tensors[0], 2 * np.eye(4))
 
 
+@multiplies_in_float64
 def test_a_cast_in_the_middle_keeps_the_coefficients_exact():
     kernel = keras.layers.Dense(4)
     model = one_input(lambda z: ops.square(ops.cast(kernel(z), "float32")))
