@@ -88,7 +88,7 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
         load: a function from the workdir to the saved network.
         optimizer: a function from the network and the steps of an epoch to a Keras optimizer.
         fit: a function from network, optimizer and lessons to a dictionary of JSON values, called in the strategy.
-        evaluate: a function from network and lessons to one, called in the strategy.
+        evaluate: a function from network and lessons to one, called on the first process alone.
         title: a line for the terminal.
         facts: what the configuration and the result say beside the flags and the scores.
         count: a function from a network to how many parameters it has; all weights by default.
