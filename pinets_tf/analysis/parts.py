@@ -60,9 +60,10 @@ def has_graph(model):
 def in_order(model, inputs):
     """Returns what a layer or model is called with in a flat list, in the order of `model.inputs`."""
     if isinstance(inputs, dict) and getattr(model, "inputs", None) and not isinstance(model, keras.Sequential):
-        names = [x.name for x in model.inputs]
-        if not isinstance(model.input, dict) and inputs.keys() >= set(names):
-            return [inputs[name] for name in names]
+        by_name = isinstance(model.input, dict)
+        names = sorted(model.input) if by_name else [x.name for x in model.inputs]
+        if inputs.keys() >= set(names):
+            return keras.tree.flatten([inputs[name] for name in names])
     return keras.tree.flatten(inputs)
 
 

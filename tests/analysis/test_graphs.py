@@ -136,6 +136,9 @@ def test_inputs_by_name():
     assert degree(keras.Model(z, model({"za": z, "ab": z * z}))) == 3
     outer = polynomial_summary(keras.Model(z, model({"za": z, "ab": z * z})))
     assert outer.total.degree == outer.rows[-1].degree == 3
+    a = keras.Input((3,))
+    of_a = contributions(keras.Model({"b": a}, a * a), {"a": np.ones((2, 1)), "b": given["ab"]})
+    np.testing.assert_array_equal(of_a.sum(0), given["ab"])
     given["za"][0, 0] = np.nan
     assert first_not_finite(model, {name: given[name] for name in ("za", "ab")}).layer == "za"
 
