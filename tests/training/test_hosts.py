@@ -160,13 +160,14 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path, alone):
     assert "going on after epoch 1 of 2" in workers.printed(tmp_path / "run")["out-0"]
 
 
-def train_as_a_user(folder, number, cpus, *flags):
-    """Runs a trainer in this process, on so many logical CPUs."""
+def train_as_a_user(folder, number, cpus, name, *flags):
+    """Runs a trainer of `examples/` in this process, on so many logical CPUs."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpus)
-    script = ROOT / "examples" / "cifar_linear.py"
+    script = ROOT / "examples" / f"{name}.py"
+    sys.path.insert(0, str(script.parent))
     sys.argv = [str(script), f"--workdir={folder / 'run'}", *flags]
     runpy.run_path(str(script), run_name="__main__")
 
@@ -181,13 +182,43 @@ def test_replicas_and_workers_repeat_bit_for_bit(tmp_path, count, cpus, precisio
     flags += ["--deterministic", f"--precision={precision}", "--strategy=auto" if count > 1 else "--strategy=mirrored"]
     outcomes = []
     for folder in (tmp_path / "one", tmp_path / "other"):
-        statuses = workers.wait(workers.start(count, train_as_a_user, folder, cpus, *flags))
+        statuses = workers.wait(workers.start(count, train_as_a_user, folder, cpus, "cifar_linear", *flags))
         texts = workers.printed(folder)
         assert statuses == [0] * count, texts
         assert f"repeats bit for bit; another number of replicas than {count * cpus} gives other bits" in texts["out-0"]
         outcomes.append(keras.models.load_model(folder / "run" / "model.keras").get_weights())
     for value, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(value, other)
+
+
+ADVERSARIES = ["--data=sample", "--steps=2", "--batch_size=4", "--generator_batch_size=4"]
+TRAINERS = {
+    "cifar_linear": ["--dataset=sample", "--width=2", "--stage_blocks=1,1", "--batch_size=500", "--epochs=1"],
+    "imagenet": ["--data=sample", "--width=2", "--size=32", "--resize=36", "--epochs=1", "--networks=pinet18_1x1"],
+    "speech_commands": ["--data=sample", "--width=2", "--batch_size=32", "--epochs=1", "--networks=prodpoly"],
+    "mesh_autoencoder": ["--dataset=sample", "--widths=4,4", "--latent=3", "--factors=4,2", "--epochs=1"],
+    "fashion_mnist_gan": [*ADVERSARIES, "--width=0.03", "--discriminator_width=2", "--log_every=1"],
+    "yale_b_gan": [*ADVERSARIES, "--width=0.03", "--discriminator_width=2", "--log_every=1", "--size=32"],
+    "sngan_cifar10": [*ADVERSARIES, "--width=4", "--discriminator_width=2", "--networks=prodpoly"],
+    "stylegan_mapping": [*ADVERSARIES, "--latent=8", "--base_channels=32", "--max_channels=4", "--size=16"],
+}
+MORE = {
+    "imagenet": ["--batch_size=160", "--precision=float32", "--learning_rate=0.001"],
+    "mesh_autoencoder": ["--networks=full_linear", "--batch_size=16"],
+    "stylegan_mapping": ["--networks=ncp", "--size_steps=2", "--fade_steps=2", "--mapping_layers=2"],
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_trainer_on_two_replicas(tmp_path, name):
+    flags = [*TRAINERS[name], *MORE.get(name, []), "--strategy=mirrored", "--xla=off"]
+    (status,) = workers.wait(workers.start(1, train_as_a_user, tmp_path, 2, name, *flags), seconds=300)
+    texts = workers.printed(tmp_path)
+    assert status == 0, texts["err-0"][-3000:]
+    assert "2 x CPU, MirroredStrategy" in texts["out-0"]
+    results = [json.loads(line) for line in texts["out-0"].splitlines() if line.startswith("{")]
+    assert results and all(value is not None for value in results[0].values())
 
 
 def test_a_missing_worker_is_named():
