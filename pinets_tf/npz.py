@@ -1,6 +1,8 @@
 """Arrays of `.npz` files from anywhere: nothing in one is run, and none takes more memory than its size allows."""
 
+import contextlib
 import math
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,21 @@ import numpy as np
 # are compressed to a tenth; a bomb is zeros, to a thousandth.
 ROOM, EXPANSION = 64 * 2**20, 100
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def write_npz(path, **arrays):
+    """Writes an `.npz` file, and its folder; whoever reads or writes at the same time sees no file or a whole one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 class Npz:

@@ -1,11 +1,8 @@
 """All levels of resolution of a template, with their spirals and the matrices between them, kept in a file."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from pinets_tf.mesh.coordinates import tangent_coordinates
 from pinets_tf.mesh.decimation import checked_factor, decimate
 from pinets_tf.mesh.spirals import positive, spirals
 from pinets_tf.mesh.topology import checked
-from pinets_tf.npz import Npz
+from pinets_tf.npz import Npz, write_npz
 
 # Part of the name of a cache file: to be raised whenever the same arguments give another result.
 FORMAT = 1
@@ -138,17 +135,7 @@ def _write(path, result):
         for number, matrix in enumerate(matrices):
             parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr, "shape": matrix.shape}
             arrays.update({f"{name}_{number}_{part}": value for part, value in parts.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Whoever reads or writes at the same time sees no file or a whole one.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
+    write_npz(path, **arrays)
 
 
 def _read(path, steps):

@@ -1,15 +1,12 @@
 """Mean and covariance of features that come in batches."""
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from pinets_tf.npz import Npz
+from pinets_tf.npz import Npz, write_npz
 
 BLOCK_ROWS = 1024
 WANTED = "an .npz file with the arrays mu (d,) and sigma (d, d)"
@@ -123,16 +120,7 @@ class FeatureStatistics:
             arrays["count"] = np.array(self._count)
         if self.source is not None:
             arrays["source"] = np.array(self.source)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
-            raise
+        write_npz(path, **arrays)
 
     @classmethod
     def load(cls, path):
