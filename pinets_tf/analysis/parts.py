@@ -89,7 +89,7 @@ def copy_of(layer, **changes):
     """
     try:
         return type(layer).from_config({**layer.get_config(), **changes})
-    except (NotImplementedError, TypeError, ValueError) as error:
+    except Exception as error:  # Whatever a layer raises that is made from a config which lacks something.
         raise ValueError(
             "A model is copied layer by layer, by their configs. "
             f"Received: the layer {layer.name} of type {type(layer).__name__}, which cannot be made from its own. "

@@ -208,11 +208,18 @@ def test_degrees_behind_a_second_output():
 
 
 class Scaled(keras.layers.Layer):
-    """A layer that has no config of its own arguments."""
+    """A layer whose config lacks what it is made from."""
 
     def __init__(self, scale):
         super().__init__()
         self.scale = scale
+
+    def get_config(self):
+        return super().get_config()
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(config["scale"])
 
     def call(self, x):
         return x * self.scale
