@@ -18,9 +18,9 @@ ALLOWED = {
     "pinets_tf/layers": {*KERAS, ".kernels", ".layers"},
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
-    "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".metrics", ".npz"},
-    "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".mesh", ".npz"},
-    "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".mesh", ".npz"},
+    "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".files", ".metrics", ".npz"},
+    "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".files", ".mesh", ".npz"},
+    "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".files", ".mesh", ".npz"},
     "pinets_tf/training": {
         *TENSORFLOW,
         "absl",
@@ -30,6 +30,7 @@ ALLOWED = {
         *OF_LAYERS,
         ".addresses",
         ".analysis",
+        ".files",
         ".metrics",
         ".npz",
     },
@@ -43,6 +44,7 @@ ALLOWED = {
         ".analysis",
         ".data",
         ".export",
+        ".files",
     },
     # `fashion_mnist_gan` and `client` are modules beside the one that imports them.
     "examples": {
@@ -55,10 +57,11 @@ ALLOWED = {
         ".models",
         ".analysis",
         ".data",
+        ".files",
         ".mesh",
         ".training",
     },
-    "export": {*TENSORFLOW, "ai_edge_litert", "client", "grpc", "matplotlib", "tensorflow_serving", ".", ".export"},
+    "export": {*TENSORFLOW, "ai_edge_litert", "client", "grpc", "matplotlib", "tensorflow_serving", ".", ".export", ".files"},
 }
 # Beside these, an extra is imported where it is used, never when a module is.
 AT_THE_TOP = {"absl", "client", "fashion_mnist_gan", "keras", "numpy", "scipy", "tensorflow"}
