@@ -3,7 +3,7 @@
 - `~` and `~name` at the start of a path are home folders, also where a shell left them as they were.
 - Endings are compared without regard to case. Names that are not UTF-8 are files like any other.
 - Hidden files and folders are left out: names that begin with a dot, and those of `SYSTEM`, which file managers make.
-- Links to files and folders are followed; a folder that is reached twice is read once, and a link to nothing is left out.
+- Links to files and folders are followed; a folder that is reached twice is read once; a link to nothing is left out.
 - A folder is no file, whatever its name ends in; what lies in it is looked at like the content of any other folder.
 - What is left out is counted and named: `Found.left_out`, in words `Found.description`.
 """

@@ -61,7 +61,17 @@ ALLOWED = {
         ".mesh",
         ".training",
     },
-    "export": {*TENSORFLOW, "ai_edge_litert", "client", "grpc", "matplotlib", "tensorflow_serving", ".", ".export", ".files"},
+    "export": {
+        *TENSORFLOW,
+        "ai_edge_litert",
+        "client",
+        "grpc",
+        "matplotlib",
+        "tensorflow_serving",
+        ".",
+        ".export",
+        ".files",
+    },
 }
 # Beside these, an extra is imported where it is used, never when a module is.
 AT_THE_TOP = {"absl", "client", "fashion_mnist_gan", "keras", "numpy", "scipy", "tensorflow"}
