@@ -1,0 +1,119 @@
+"""The tests of the errors that docstrings of `pinets_tf.layers` document."""
+
+from tests.documented_errors.provoking import STYLEGAN, Case
+
+LAYERS = "tests/layers/test_errors.py::test_error_says_rule_received_remedy"
+
+
+POLYNOMIALS = "tests/layers/test_errors.py::test_every_polynomial"
+
+
+GRAPHS = "tests/layers/test_graph_convolutions.py::test_error_says_rule_received_remedy"
+
+
+WRAPPERS = "tests/layers/test_kernel_wrappers.py::test_error_says_rule_received_remedy"
+
+
+OF_SPIRALS = [
+    "tests/layers/test_meshes.py::test_errors",
+    "tests/layers/test_meshes.py::test_errors_of_another_topology",
+]
+
+
+TESTED: dict[str, dict[str, list[str | Case]]] = {
+    "layers.batch_normalization.BatchNormalization": {
+        "ValueError": ["tests/layers/test_batch_normalization.py::test_the_size_of_the_axis_is_known"],
+    },
+    "layers.ccp.CCP": {"ValueError": [POLYNOMIALS]},
+    "layers.equalized_learning_rate.EqualizedLearningRate": {
+        "ValueError": [
+            f"{WRAPPERS}[{case}]"
+            for case in ("no layer, equalised", "no kernel, equalised", "no initializer", "gain", "multiplier")
+        ],
+    },
+    "layers.feast_conv.FeaStConv": {
+        "ValueError": [
+            f"{GRAPHS}[{case}]"
+            for case in ("filters", "heads", "neighbors of floats", "keep", "another mesh for FeaSt")
+        ],
+    },
+    "layers.gat_conv.GATConv": {
+        "ValueError": [
+            f"{GRAPHS}[{case}]"
+            for case in (
+                "filters of GAT",
+                "attentions",
+                "combine",
+                "division",
+                "neighbors out of range",
+                "keep of GAT",
+                "another mesh for GAT",
+            )
+        ],
+    },
+    "layers.gmm_conv.GMMConv": {
+        "ValueError": [
+            f"{GRAPHS}[{case}]"
+            for case in (
+                "filters of GMM",
+                "kernels",
+                "sigma",
+                "neighbors of GMM",
+                "keep of GMM",
+                "coordinates of another table",
+                "coordinates not finite",
+                "another mesh",
+            )
+        ],
+    },
+    "layers.injection.Injection": {
+        "ValueError": [
+            f"{LAYERS}[{case}]"
+            for case in (
+                "injection of one input",
+                "injection of a map",
+                "injection factor no layer",
+                "injection factor width",
+            )
+        ],
+    },
+    "layers.log_mel_spectrogram.LogMelSpectrogram": {
+        "ValueError": ["tests/models/test_mel_front_end.py::test_errors_of_the_layer"],
+    },
+    "layers.minibatch_deviation.MinibatchDeviation": {"ValueError": [f"{STYLEGAN}[group]"]},
+    "layers.ncp.NCP": {"ValueError": [POLYNOMIALS, f"{LAYERS}[operator changes the size]"]},
+    "layers.ncp_skip.NCPSkip": {"ValueError": [POLYNOMIALS, f"{LAYERS}[operator changes an unknown size]"]},
+    "layers.noise_injection.NoiseInjection": {"ValueError": [f"{STYLEGAN}[noise]"]},
+    "layers.polynomial_residual.PolynomialResidual": {
+        "ValueError": [
+            f"{LAYERS}[{case}]"
+            for case in (
+                "residual order",
+                "branch no layer",
+                "shortcut no layer",
+                "residual factor no layer",
+                "shapes differ",
+                "residual factor shape",
+            )
+        ],
+    },
+    "layers.pooled_product.PooledProduct": {
+        "ValueError": [
+            f"{LAYERS}[{case}]"
+            for case in ("pooled order", "pooled factor no layer", "pooled factor width", "pooled vector")
+        ],
+    },
+    "layers.prod_poly.ProdPoly": {
+        "ValueError": [f"{LAYERS}[{case}]" for case in ("no polynomials", "the same layer twice")],
+    },
+    "layers.spectral_normalization.SpectralNormalization": {
+        "ValueError": [f"{WRAPPERS}[{case}]" for case in ("no layer", "no kernel", "iterations")],
+    },
+    "layers.spiral_conv.SpiralConv": {"ValueError": [*OF_SPIRALS]},
+    "layers.spiral_polynomial.SpiralPolynomial": {"ValueError": [*OF_SPIRALS]},
+    "layers.style_mixing.StyleMixing": {
+        "ValueError": [f"{STYLEGAN}[{case}]" for case in ("styles", "numbers of the styles")],
+    },
+    "layers.vertex_resample.VertexResample": {"ValueError": [*OF_SPIRALS]},
+    "layers.vertex_standardization.VertexStandardization": {"ValueError": [*OF_SPIRALS]},
+}
