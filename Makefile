@@ -10,7 +10,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # On a terminal pip shows what it downloads.
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)
 
-.PHONY: help demo test test-long lint clean
+.NOTPARALLEL:
+.PHONY: help demo test test-tensorflow test-jax test-torch test-long lint clean
 
 help:
 	@echo "make demo        set up, train on real data, export, verify, show the result"
@@ -22,9 +23,17 @@ help:
 demo: $(VENV)/.ready-examples-tflite
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.ready-test lint
+# All parts are run, also after one that fails.
+test: $(VENV)/.ready-test
+	@$(MAKE) --keep-going --no-print-directory lint test-tensorflow test-jax test-torch
+
+test-tensorflow: $(VENV)/.ready-test
 	XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-jax: $(VENV)/.ready-test
 	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal $(ON_EVERY_BACKEND)
+
+test-torch: $(VENV)/.ready-test
 	@if $(BIN)/python -c "import torch" 2>/dev/null; then \
 		KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 $(ON_EVERY_BACKEND); \
 	else echo "torch is not installed: its backend was not tested"; fi

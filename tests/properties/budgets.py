@@ -1,4 +1,4 @@
-"""How many cases each property gets in a run of CI and in the long mode, and how they are drawn."""
+"""How many cases each property gets in `make test-long` and in `make test`, and how they are drawn."""
 
 import atexit
 import shutil
@@ -12,8 +12,8 @@ _HOME = tempfile.mkdtemp(prefix="hypothesis-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 configuration.set_hypothesis_home_dir(_HOME)
 
-# Cases of a run of CI; `make test-long` has so many times more.
-LEAST, LONG = 2000, 20
+# Cases of `make test-long` at least; `make test` has a tenth of each.
+LEAST, SHARE = 2000, 10
 LAYERS = {
     "BatchNormalization": 20,
     "CCP": 40,
@@ -57,25 +57,26 @@ FILES = {
     "checkpoint": 40,
 }
 
-# Derandomised, so that a run of CI repeats; the long mode draws other cases each time.
-in_both_modes = pytest.mark.parametrize("times", [1, pytest.param(LONG, marks=pytest.mark.long)], ids=["ci", "long"])
+# Derandomised, so that a run of `make test` repeats; the long mode draws other cases each time.
+in_both_modes = pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.long)], ids=["ci", "long"])
 
 
-def hold(check, cases, examples, times):
-    """Runs `check` on `examples * times` different cases, and returns what it returned for each."""
+def hold(check, cases, examples, long):
+    """Runs `check` on so many different cases, or on a tenth of them, and returns what it returned for each."""
     returned = []
+    examples = examples if long else -(-examples // SHARE)
 
     def keep(case):
         returned.append(check(case))
 
     settled = settings(
-        max_examples=examples * times,
+        max_examples=examples,
         deadline=None,
-        derandomize=times == 1,
+        derandomize=not long,
         database=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
     settled(given(cases)(keep))()
-    assert len(returned) >= examples * times, "there are fewer different cases than promised"
+    assert len(returned) >= examples, "there are fewer different cases than promised"
     return returned

@@ -408,7 +408,7 @@ def test_layers_that_once_kept_no_promise(case):
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @in_both_modes
 @pytest.mark.parametrize("name", LAYERS)
-def test_layers_keep_their_promises(name, times):
-    made = hold(check, STRATEGIES[name], LAYERS[name], times)
+def test_layers_keep_their_promises(name, long):
+    made = hold(check, STRATEGIES[name], LAYERS[name], long)
     # Many are valid, or the property would say little.
-    assert sum(made) > len(made) / 3
+    assert sum(made) > len(made) / 3 or not long
