@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import pinets_tf  # noqa: F401  registers the layers of the saved model
-from tests.commands import run
+from tests.commands import call, run
 
 TINY = ["--width=4", "--stage_blocks=1,1", "--batch_size=8", "--epochs=2", "--xla=off"]
 
@@ -33,20 +33,20 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     assert files == expected | {"checkpoint.npz", "report.txt", "confusion.png", "lock"}
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
-    again = run(*command)
+    again = call(*command)
     assert "going on after epoch 2 of 2" in again.stdout
     assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
-    tested = run("examples/cifar_linear.py", f"--data={dataset}", f"--workdir={tmp_path / 'run'}", "--eval_only")
+    tested = call("examples/cifar_linear.py", f"--data={dataset}", f"--workdir={tmp_path / 'run'}", "--eval_only")
     evaluated = json.loads(tested.stdout.splitlines()[-1])
     assert [evaluated[key] for key in ("accuracy", "loss", "order")] == [
         result[key] for key in ("accuracy", "loss", "order")
     ]
     picture = tmp_path / "picture.png"
     picture.write_bytes(tf.io.encode_png(np.full((20, 30, 3), 90, "uint8")).numpy())
-    answers = run("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", f"--predict={picture}").stdout
+    answers = call("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", f"--predict={picture}").stdout
     assert answers.splitlines()[0] == f"{picture}, by {tmp_path / 'run'}:"
     assert sorted(line.split()[1] for line in answers.splitlines()[1:]) == ["0", "1", "2"]
-    other = run(*command, "--order=3", check=False)
+    other = call(*command, "--order=3", check=False)
     assert other.returncode != 0 and "order: 2 there, 3 now" in other.stderr
 
 
@@ -66,7 +66,7 @@ def test_mixed_precision_with_xla(dataset, tmp_path):
     options = [*TINY[:-1], "--xla=on", "--precision=mixed_float16", "--order=3", "--activation=relu"]
     options += ["--product_convolution", "--factor_convolution=every", "--initializer=r_polynets"]
     options += ["--label_smoothing=0.1", "--nodecay_normalization", "--warm_up_epochs=20"]
-    done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path / 'run'}", *options)
+    done = call("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path / 'run'}", *options)
     assert "XLA on (as asked)" in done.stdout and "mixed_float16" in done.stdout
 
 
@@ -85,7 +85,7 @@ def test_mixed_precision_with_xla(dataset, tmp_path):
     ],
 )
 def test_bad_input(options, words, tmp_path):
-    done = run("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    done = call("examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     # The right command does not find the folder taken by the wrong one.
@@ -94,7 +94,7 @@ def test_bad_input(options, words, tmp_path):
 
 def test_divergence_ends_with_a_message(dataset, tmp_path):
     options = [*TINY, "--learning_rate=1e30", "--nogate", "--normalize=none"]
-    done = run("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path}", *options, check=False)
+    done = call("examples/cifar_linear.py", f"--dataset={dataset}", f"--workdir={tmp_path}", *options, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "ends when its loss or its gradient is not finite. Received: that of step" in done.stderr
     assert "Pass --gate, --normalize=batch, a lower --learning_rate" in done.stderr
@@ -123,7 +123,7 @@ def finished(tmp_path_factory):
     for name, size, classes in (("set", 8, 3), ("large", 9, 3), ("more", 8, 6)):
         arrays = {part: rng.integers(0, 256, (12, size, size, 3)).astype("uint8") for part in ("x_train", "x_test")}
         np.savez(folder / f"{name}.npz", **arrays, y_train=np.arange(12) % classes, y_test=np.arange(12) % classes)
-    run("examples/cifar_linear.py", f"--dataset={folder / 'set.npz'}", f"--workdir={folder / 'run'}", *TINY)
+    call("examples/cifar_linear.py", f"--dataset={folder / 'set.npz'}", f"--workdir={folder / 'run'}", *TINY)
     return folder
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_run_is_told_in_words(finished, tmp_path, kind):
     shutil.copytree(finished / "run", tmp_path / "run")
     damage(tmp_path / "run")
     command = ["examples/cifar_linear.py", f"--dataset={finished / 'set.npz'}", f"--workdir={tmp_path / 'run'}", *TINY]
-    done = run(*command, check=False)
+    done = call(*command, check=False)
     assert "Traceback" not in done.stderr
     if words is None:
         assert done.returncode == 0, done.stderr
@@ -147,9 +147,9 @@ def test_a_damaged_run_is_told_in_words(finished, tmp_path, kind):
 def test_a_test_says_what_was_trained(finished, tmp_path):
     shutil.copytree(finished / "run", tmp_path / "run")
     command = ["examples/cifar_linear.py", f"--workdir={tmp_path / 'run'}", "--eval_only"]
-    done = run(*command, f"--dataset={finished / 'set.npz'}", "--order=1", "--activation=relu")
+    done = call(*command, f"--dataset={finished / 'set.npz'}", "--order=1", "--activation=relu")
     assert json.loads(done.stdout.splitlines()[-1])["order"] == 2
     for name, words in (("large", "images of shape (9, 9, 3) for a network of (8, 8, 3)"), ("more", "6 classes for a")):
-        done = run(*command, f"--dataset={finished / f'{name}.npz'}", check=False)
+        done = call(*command, f"--dataset={finished / f'{name}.npz'}", check=False)
         assert done.returncode == 1 and "Traceback" not in done.stderr
         assert "error: A network is tested on what it was trained for. Received: " + words in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.commands import ROOT, run
+from tests.commands import ROOT, call, run
 
 SCRIPT = "examples/cifar_sweep.py"
 TINY = ["--width=2", "--batch_size=8", "--epochs=1", "--xla=off"]
@@ -60,16 +60,17 @@ def test_orders_and_seeds_and_the_same_command_again(dataset, tmp_path):
     assert not list(folder.rglob("*.partial"))
 
     written = {path: path.stat().st_mtime_ns for path in folder.glob("blocks-*/*/*")}
-    again = run(*command, "--", f"--dataset={dataset}", *TINY, "--strategy=none")
+    again = call(*command, "--", f"--dataset={dataset}", *TINY, "--strategy=none")
     assert "to train: 0 of 2" in again.stdout and "run 1" not in again.stdout
     assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     assert {path: path.stat().st_mtime_ns for path in folder.glob("blocks-*/*/*")} == written
 
-    other = run(*command, "--", f"--dataset={dataset}", *TINY, "--epochs=2", check=False)
+    other = call(*command, "--", f"--dataset={dataset}", *TINY, "--epochs=2", check=False)
     assert other.returncode == 1 and "have the same flags after --" in other.stderr
     assert "(epochs: '1' there, '2' now). Pass another --workdir, or the old flags." in other.stderr
 
 
+@pytest.mark.long
 def test_failures_are_told_and_the_sweep_goes_on(dataset, tmp_path):
     command = [SCRIPT, f"--workdir={tmp_path / 'sweep'}", "--orders=1", "--blocks=1", "--seeds=0"]
     finished(tmp_path / "sweep", 1, "order-1", 0)
@@ -89,6 +90,7 @@ def test_failures_are_told_and_the_sweep_goes_on(dataset, tmp_path):
     assert (trained["order"], trained["activation"]) == (1, "relu")
 
 
+@pytest.mark.long
 def test_wrong_flags_do_not_take_the_folder(dataset, tmp_path):
     command = [SCRIPT, f"--workdir={tmp_path / 'sweep'}", "--orders=1", "--blocks=1", "--seeds=0", "--noreference"]
     done = run(*command, "--", "--epoks=3", check=False)
@@ -149,7 +151,7 @@ def test_draw_only(tmp_path):
     finished(tmp_path, 2, "order-2", 0)
     finished(tmp_path, 1, "relu", 0, accuracy=0.9)
     (tmp_path / "settings.json").write_text('{"dataset": "cifar10"}')
-    done = run(SCRIPT, f"--workdir={tmp_path}", "--draw_only")
+    done = call(SCRIPT, f"--workdir={tmp_path}", "--draw_only")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["blocks", "a", "stage", "order", "2", "order", "10", "relu"] in lines
     assert ["1", "0.750", "±", "0.071", "(2)", "-", "0.900", "(1)"] in lines
@@ -173,6 +175,6 @@ def test_draw_only(tmp_path):
     ],
 )
 def test_bad_input(options, words, tmp_path):
-    done = run(SCRIPT, f"--workdir={tmp_path / 'sweep'}", *options, check=False)
+    done = call(SCRIPT, f"--workdir={tmp_path / 'sweep'}", *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "sweep").exists()

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.commands import run
+from tests.commands import call, run
 
 
 def test_demo(tmp_path):
     command = ["examples/demo.py", "--workdir=out", "--epochs=1", "--width=2"]
-    first = run(*command, cwd=tmp_path)
+    first = call(*command, cwd=tmp_path)
     heading = next(line for line in first.stdout.splitlines() if "parameters" in line)
     assert heading.split() == ["network", "parameters", "degree", "accuracy", "training", "images/s"]
     rows = {line.split()[0]: line.split() for line in first.stdout.splitlines() if line.startswith("  ")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ROOT, run
+from tests.commands import ROOT, call, run
 
 SCRIPT = "examples/encrypted_images.py"
 
@@ -30,7 +30,7 @@ def test_answers_on_ciphertexts_as_in_the_clear(tmp_path):
     ],
 )
 def test_bad_settings(flag, words, tmp_path):
-    done = run(SCRIPT, "--workdir=out", flag, cwd=tmp_path, check=False)
+    done = call(SCRIPT, "--workdir=out", flag, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: ") and words in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import pinets_tf  # noqa: F401  registers the layers of the saved models
 from pinets_tf.training import print_scores
-from tests.commands import run
+from tests.commands import call, run
 
 TINY = ["--data=sample", "--steps=2", "--batch_size=4", "--generator_batch_size=4", "--xla=off"]
 LINEAR = [*TINY, "--width=0.03", "--discriminator_width=2", "--log_every=1"]
@@ -49,12 +49,12 @@ def test_fashion_mnist(fashion):
 @pytest.mark.long
 def test_fashion_mnist_again(fashion):
     folder, printed = fashion
-    again = run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout
+    again = call("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout
     assert "going on after step 2 of 2" in again
     assert result_of(again)["parameters"] == result_of(printed)["parameters"]
     for file in ("interpolation.png", "result.json"):
         (folder / file).unlink()
-    drawn = run("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR, "--eval_only").stdout
+    drawn = call("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR, "--eval_only").stdout
     assert result_of(drawn)["parameters"] == result_of(printed)["parameters"]
     assert (folder / "interpolation.png").exists()
 
@@ -81,7 +81,7 @@ def test_sngan_trains_networks_of_table_2(tmp_path):
     # SNGAN has no products to switch off.
     drawn = sorted(path.parent.parent.name for path in tmp_path.rglob("contributions.png"))
     assert drawn == ["prodpoly"]
-    other = run("examples/sngan_cifar10.py", *options, "--networks=sngan", "--steps=3", check=False)
+    other = call("examples/sngan_cifar10.py", *options, "--networks=sngan", "--steps=3", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
 
@@ -105,7 +105,7 @@ def test_stylegan_with_an_ncp_grows(tmp_path):
     ],
 )
 def test_stylegan_cannot_grow_so(tmp_path, options, words):
-    done = run("examples/stylegan_mapping.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    done = call("examples/stylegan_mapping.py", f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
     assert done.returncode == 1 and "error: " in done.stderr and words in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
 
@@ -134,6 +134,6 @@ def test_the_table_of_scores_is_over_seeds(tmp_path, capsys):
 )
 def test_errors_before_anything_is_written(tmp_path, options, words):
     workdir = tmp_path / "run"
-    done = run("examples/sngan_cifar10.py", f"--workdir={workdir}", *TINY, "--width=4", *options, check=False)
+    done = call("examples/sngan_cifar10.py", f"--workdir={workdir}", *TINY, "--width=4", *options, check=False)
     assert done.returncode == 1 and "error: " in done.stderr and words in done.stderr
     assert "Traceback" not in done.stderr and not workdir.exists()

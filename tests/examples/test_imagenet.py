@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.commands import run
+from tests.commands import call, run
 
 SCRIPT = "examples/imagenet.py"
 TINY = ["--width=2", "--size=32", "--resize=36", "--epochs=2", "--batch_size=160"]
@@ -37,13 +37,13 @@ def test_tested_and_asked(trained):
     folder, printed = trained
     first = next(json.loads(line) for line in printed.splitlines() if line.startswith("{"))
     options = [f"--workdir={folder}", "--networks=resnet18", "--size=32", "--resize=36"]
-    tested = run(SCRIPT, "--data=sample", *options, "--eval_only").stdout
+    tested = call(SCRIPT, "--data=sample", *options, "--eval_only").stdout
     result = next(json.loads(line) for line in tested.splitlines() if line.startswith("{"))
     assert (result["accuracy"], result["top_5"]) == (first["accuracy"], first["top_5"])
     picture = next((folder / "sample" / "val" / "ring").iterdir())
-    answers = run(SCRIPT, *options, f"--predict={picture}").stdout.splitlines()
+    answers = call(SCRIPT, *options, f"--predict={picture}").stdout.splitlines()
     assert answers[0].startswith(f"{picture}, by ") and len(answers) == 6
-    refused = run(SCRIPT, *options, f"--predict={folder / 'errors.csv'}", check=False)
+    refused = call(SCRIPT, *options, f"--predict={folder / 'errors.csv'}", check=False)
     assert refused.returncode == 1 and "error: " in refused.stderr and "Traceback" not in refused.stderr
 
 
@@ -57,7 +57,7 @@ def test_broken_files_are_named(trained, tmp_path):
     broken = min((tmp_path / "set" / "train" / "disc").iterdir())
     broken.write_bytes(broken.read_bytes()[:500])
     options = [f"--dataset={tmp_path / 'set'}", f"--workdir={tmp_path / 'run'}", "--networks=resnet18", *TINY]
-    done = run(SCRIPT, *options, "--batch_size=40", "--precision=float32", "--xla=off").stdout
+    done = call(SCRIPT, *options, "--batch_size=40", "--precision=float32", "--xla=off").stdout
     assert "skipped: 1 files that could not be decoded" in done and broken.name in done
     # Two classes have no five best.
     assert "top-5" not in done[: done.index("Table 4")]
@@ -76,7 +76,7 @@ def test_broken_files_are_named(trained, tmp_path):
     ],
 )
 def test_bad_input(options, words, tmp_path):
-    done = run(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY[:2], *options, check=False)
+    done = call(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY[:2], *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "resnet50").exists()

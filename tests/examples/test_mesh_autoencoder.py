@@ -8,7 +8,7 @@ import pytest
 
 import pinets_tf  # noqa: F401  registers the layers of the saved model
 from pinets_tf.mesh import deformed_spheres
-from tests.commands import run
+from tests.commands import call, run
 
 TINY = ["--factors=4,2", "--widths=4,4", "--latent=3", "--batch_size=8", "--epochs=2", "--xla=off"]
 SCRIPT = "examples/mesh_autoencoder.py"
@@ -53,26 +53,26 @@ def test_another_seed_joins_the_table_and_finished_networks_are_kept(trained):
     folder, options, printed = trained
     model = folder / "run" / "spiral" / "seed-0" / "model.keras"
     written = model.stat().st_mtime_ns
-    again = run(SCRIPT, *options, "--networks=spiral").stdout
+    again = call(SCRIPT, *options, "--networks=spiral").stdout
     assert "spheres.npz: spiral: finished" in again and model.stat().st_mtime_ns == written
     assert results(again)[0] == results(printed)[0]
-    second = run(SCRIPT, *options, "--networks=spiral", "--seed=1").stdout
+    second = call(SCRIPT, *options, "--networks=spiral", "--seed=1").stdout
     errors = [found[0]["vertex_error_mm"] for found in map(results, (printed, second))]
     row = second[second.index("Table 5") :].splitlines()[2].split()
     assert row[:5] == ["spiral", f"{np.mean(errors):.3f}", "mm", "±", f"{np.std(errors, ddof=1):.3f}"]
-    other = run(SCRIPT, *options, "--networks=spiral", "--latent=4", check=False)
+    other = call(SCRIPT, *options, "--networks=spiral", "--latent=4", check=False)
     assert other.returncode == 1 and "latent: 3 there, 4 now" in other.stderr and "Traceback" not in other.stderr
 
 
 def test_tested_again_and_asked(trained):
     folder, options, printed = trained
-    tested = results(run(SCRIPT, *options, "--networks=full_linear", "--eval_only").stdout)[0]
+    tested = results(call(SCRIPT, *options, "--networks=full_linear", "--eval_only").stdout)[0]
     first = results(printed)[1]
     for name in ("vertex_error_mm", "median_mm", "parameters", "test_shapes"):
         assert tested[name] == first[name]
     shapes = deformed_spheres(3, subdivisions=1)
     np.savez(folder / "one.npz", vertices=shapes.vertices[2:] / 1000, faces=shapes.faces)
-    asked = run(SCRIPT, *options, "--networks=full_linear", f"--predict={folder / 'one.npz'}").stdout
+    asked = call(SCRIPT, *options, "--networks=full_linear", f"--predict={folder / 'one.npz'}").stdout
     place = folder / "run" / "full_linear" / "seed-0"
     network = keras.models.load_model(place / "model.keras")
     answer = keras.ops.convert_to_numpy(network(shapes.vertices[2:], training=False))
@@ -82,7 +82,7 @@ def test_tested_again_and_asked(trained):
     error = np.linalg.norm(answer - shapes.vertices[2:], axis=-1).mean()
     _, after = asked.split(f"one.npz, by {place}: error ")
     assert float(after.split()[0]) == pytest.approx(error, abs=2e-3) and (place / "predictions" / "one.png").exists()
-    wrong = run(SCRIPT, *options, "--networks=full_linear", f"--predict={folder / 'none.ply'}", check=False)
+    wrong = call(SCRIPT, *options, "--networks=full_linear", f"--predict={folder / 'none.ply'}", check=False)
     assert wrong.returncode == 1 and "error: " in wrong.stderr and "Traceback" not in wrong.stderr
 
 
@@ -90,7 +90,7 @@ def test_a_network_that_diverges_does_not_stop_the_others(trained, tmp_path):
     _, options, _ = trained
     options = [option for option in options if "--workdir" not in option]
     flags = ["--networks=full_linear,simple_linear", "--normalize=none", "--nogate", "--order=6", "--learning_rate=1e6"]
-    done = run(SCRIPT, *options, f"--workdir={tmp_path / 'run'}", *flags, check=False)
+    done = call(SCRIPT, *options, f"--workdir={tmp_path / 'run'}", *flags, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stdout.count("A training ends when its loss or its gradient is not finite") == 2
     assert "error: not finite, so not in the table: simple_linear, full_linear" in done.stderr
@@ -101,7 +101,7 @@ def test_a_network_that_diverges_does_not_stop_the_others(trained, tmp_path):
 def test_every_network_of_the_table(trained, tmp_path):
     _, options, _ = trained
     options = [option for option in options if "--workdir" not in option and "--epochs" not in option]
-    done = run(SCRIPT, *options, f"--workdir={tmp_path / 'run'}", "--networks=all", "--epochs=1")
+    done = call(SCRIPT, *options, f"--workdir={tmp_path / 'run'}", "--networks=all", "--epochs=1")
     assert [result["network"] for result in results(done.stdout)] == [*NETWORKS, "pca"]
 
 
@@ -116,7 +116,7 @@ def test_every_network_of_the_table(trained, tmp_path):
     ],
 )
 def test_bad_input(options, words, tmp_path):
-    done = run(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    done = call(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "spiral").exists()

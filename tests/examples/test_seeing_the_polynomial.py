@@ -1,6 +1,6 @@
 """The gallery of a polynomial network, with a small rank and one epoch at each order."""
 
-from tests.commands import run
+from tests.commands import call, run
 
 SCRIPT = "examples/seeing_the_polynomial.py"
 PICTURES = ("contributions.png", "interactions.png", "truncation.png", "growth.png")
@@ -28,7 +28,7 @@ def test_draws_the_gallery(tmp_path):
 
 
 def test_bad_setting(tmp_path):
-    done = run(SCRIPT, "--workdir=out", "--order=1", cwd=tmp_path, check=False)
+    done = call(SCRIPT, "--workdir=out", "--order=1", cwd=tmp_path, check=False)
     assert done.returncode == 1
     words = (
         "error: Pairs of pixels are terms of order 2, and pictures tell few orders apart. Received: --order=1. Pass an"

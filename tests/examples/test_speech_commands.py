@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import pinets_tf  # noqa: F401  registers the layers of the saved model
-from tests.commands import run
+from tests.commands import call, run
 
 TINY = ["--width=2", "--batch_size=8", "--epochs=1", "--xla=off"]
 SCRIPT = "examples/speech_commands.py"
@@ -39,9 +39,9 @@ def test_again_tested_and_asked(trained, tmp_path):
     folder, printed = trained
     first = next(json.loads(line) for line in printed.splitlines() if line.startswith("{"))
     options = ["--data=sample", f"--workdir={folder}", "--networks=resnet34"]
-    again = run(SCRIPT, *options, *TINY).stdout
+    again = call(SCRIPT, *options, *TINY).stdout
     assert "going on after epoch 1 of 1" in again
-    tested = run(SCRIPT, *options, "--eval_only").stdout
+    tested = call(SCRIPT, *options, "--eval_only").stdout
     for text in (again, tested):
         result = next(json.loads(line) for line in text.splitlines() if line.startswith("{"))
         assert (result["accuracy"], result["loss"], result["parameters"]) == (
@@ -50,12 +50,12 @@ def test_again_tested_and_asked(trained, tmp_path):
             first["parameters"],
         )
     word = next((folder / "sample" / "ai").glob("*.wav"))
-    answers = run(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
+    answers = call(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
     assert answers[0] == f"{word}, by {folder / 'resnet34' / 'seed-0'}:" and len(answers) == 12
     assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
     broken = tmp_path / "broken.wav"
     broken.write_bytes(word.read_bytes()[:100])
-    refused = run(SCRIPT, f"--workdir={folder}", f"--predict={broken}", check=False)
+    refused = call(SCRIPT, f"--workdir={folder}", f"--predict={broken}", check=False)
     assert refused.returncode == 1 and "error: A clip is a 16-bit PCM WAV file" in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -63,14 +63,14 @@ def test_again_tested_and_asked(trained, tmp_path):
 def test_is_served_from_waveforms(trained, tmp_path):
     folder, _ = trained
     model = folder / "prodpoly" / "seed-0" / "model.keras"
-    saved = run("export/saved_model.py", model, "--output", tmp_path, cwd=tmp_path).stdout.strip()
+    saved = call("export/saved_model.py", model, "--output", tmp_path, cwd=tmp_path).stdout.strip()
     signature = tf.saved_model.load(saved).signatures["serving_default"]
     (spec,) = signature.structured_input_signature[1].values()
     assert spec.shape.as_list() == [None, 16_000]
     waveforms = np.random.default_rng(0).uniform(-1, 1, (2, 16_000)).astype("float32")
     answer = signature(**{spec.name: tf.constant(waveforms)})["logits"]
     np.testing.assert_allclose(answer, keras.models.load_model(model)(waveforms), rtol=1e-3, atol=1e-4)
-    run("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", "--precision", "float32")
+    call("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", "--precision", "float32")
 
 
 def test_a_folder_with_broken_files(tmp_path):
@@ -87,7 +87,7 @@ def test_a_folder_with_broken_files(tmp_path):
     for file, speaker in (("validation_list.txt", 1), ("testing_list.txt", 2)):
         (tmp_path / "clips" / file).write_text(f"no/{speaker}_nohash_0.wav\nyes/{speaker}_nohash_0.wav\n")
     options = [f"--dataset={tmp_path / 'clips'}", f"--workdir={tmp_path / 'run'}", "--networks=prodpoly", *TINY]
-    done = run(SCRIPT, *options, "--batch_size=4", "--noise_volume=0").stdout
+    done = call(SCRIPT, *options, "--batch_size=4", "--noise_volume=0").stdout
     assert "left out: 3 files" in done and "  no/text.wav " in done and "  no/0_nohash_0.wav " in done
 
 
@@ -102,7 +102,7 @@ def test_a_folder_with_broken_files(tmp_path):
     ],
 )
 def test_bad_input(options, words, tmp_path):
-    done = run(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
+    done = call(SCRIPT, f"--workdir={tmp_path / 'run'}", *TINY, *options, check=False)
     assert done.returncode != 0 and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "resnet34").exists()

@@ -16,7 +16,7 @@ from pinets_tf.models import (
     stylegan_mapping,
     stylegan_synthesis,
 )
-from tests.commands import run
+from tests.commands import call
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,10 @@ def model_file(tmp_path_factory):
 
 def test_export_and_verify(model_file, tmp_path):
     for version in ("1", "2"):
-        done = run("export/saved_model.py", model_file, "--output", tmp_path / "served")
+        done = call("export/saved_model.py", model_file, "--output", tmp_path / "served")
         assert done.stdout.strip() == str(tmp_path / "served" / "network" / version)
     (tmp_path / "served" / "network" / "7").mkdir()
-    run("export/saved_model.py", model_file, "--output", tmp_path / "served")
+    call("export/saved_model.py", model_file, "--output", tmp_path / "served")
     versions = sorted(path.name for path in (tmp_path / "served" / "network").iterdir())
     assert versions == ["1", "2", "7", "8"]
     saved_model, tflite = tmp_path / "served" / "network" / "1", tmp_path / "network.tflite"
@@ -39,9 +39,9 @@ def test_export_and_verify(model_file, tmp_path):
     # The normalisations of products are folded, those behind convolutions are left.
     assert any("normalize_2/gamma" in name for name in names) and any("moving_mean" in name for name in names)
     assert not any("normalize_2/moving" in name for name in names)
-    run("export/tflite.py", saved_model, "--output", tflite, "--precision", "float32")
+    call("export/tflite.py", saved_model, "--output", tflite, "--precision", "float32")
     np.save(tmp_path / "inputs.npy", np.random.default_rng(0).normal(size=(5, 8, 8, 3)))
-    done = run("export/verify.py", model_file, saved_model, tflite, "--inputs", tmp_path / "inputs.npy")
+    done = call("export/verify.py", model_file, saved_model, tflite, "--inputs", tmp_path / "inputs.npy")
     for line in done.stdout.splitlines():
         result = json.loads(line)
         assert result["largest_relative_difference"] < 1e-4 and result["same_answer"] == 1.0
@@ -73,14 +73,14 @@ def test_a_generator_returns_pixels(tmp_path, make, channels):
     (tmp_path / "generator.tflite").write_bytes(convert(saved_model))
     np.save(tmp_path / "latents.npy", np.random.default_rng(0).uniform(-1, 1, (5, 6)))
     exports = [saved_model, tmp_path / "generator.tflite", "--inputs", tmp_path / "latents.npy"]
-    done = run("export/verify.py", tmp_path / "generator.keras", *exports)
+    done = call("export/verify.py", tmp_path / "generator.keras", *exports)
     for line in done.stdout.splitlines():
         assert json.loads(line)["first_outputs"] == {"shape": [32, 32, channels], "type": "uint8"}
         assert json.loads(line)["largest_relative_difference"] < 1e-4
 
 
 def test_pixels_are_of_images_alone(model_file, tmp_path):
-    done = run("export/saved_model.py", model_file, "--output", tmp_path, "--images", check=False)
+    done = call("export/saved_model.py", model_file, "--output", tmp_path, "--images", check=False)
     assert done.returncode == 1 and "outputs of shape (None, 4). Leave out --images" in done.stderr
     assert not list(tmp_path.rglob("saved_model.pb"))
 
@@ -96,14 +96,14 @@ def test_pixels_are_of_images_alone(model_file, tmp_path):
     ],
 )
 def test_errors(command, words, tmp_path):
-    done = run(*command, cwd=tmp_path, check=False)
+    done = call(*command, cwd=tmp_path, check=False)
     assert done.returncode == 1 and words in done.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_model_file(model_file, tmp_path):
     (tmp_path / "half.keras").write_bytes(model_file.read_bytes()[:1000])
-    done = run("export/saved_model.py", tmp_path / "half.keras", "--output", tmp_path / "served", check=False)
+    done = call("export/saved_model.py", tmp_path / "half.keras", "--output", tmp_path / "served", check=False)
     assert done.returncode == 1 and "half.keras, which cannot be loaded" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "served").exists()
 
@@ -111,6 +111,6 @@ def test_a_damaged_model_file(model_file, tmp_path):
 def test_a_layer_that_tflite_lacks_is_refused(tmp_path):
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.ops.cumprod(inputs, axis=1)).export(tmp_path / "model", verbose=False)
-    done = run("export/tflite.py", tmp_path / "model", "--output", tmp_path / "model.tflite", check=False)
+    done = call("export/tflite.py", tmp_path / "model", "--output", tmp_path / "model.tflite", check=False)
     assert done.returncode == 1 and "made of builtin operators" in done.stderr
     assert not (tmp_path / "model.tflite").exists()

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pinets_tf import export
 from pinets_tf.export import other_runtimes
 from pinets_tf.models import resnet
-from tests.commands import ROOT, run
+from tests.commands import ROOT, call
 
 RUN = {"onnx": export.run_onnx, "openvino": export.run_openvino}
 
@@ -32,7 +32,7 @@ def written(model_file):
     others = ["--onnx", folder / "other" / "network.onnx", "--openvino", folder / "other" / "network.xml"]
     np.save(folder / "inputs.npy", np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)))
     options = ["--output", folder / "served", "--warm_up", folder / "inputs.npy", *others]
-    return run("export/saved_model.py", model_file, *options).stdout.splitlines()
+    return call("export/saved_model.py", model_file, *options).stdout.splitlines()
 
 
 def served(model, folder):

@@ -14,7 +14,7 @@ from pinets_tf.data import imagenet, images, speech
 from pinets_tf.export import export_saved_model, saved_model, signatures
 from pinets_tf.layers import CCP
 from pinets_tf.models import linear_generator, mel_front_end, resnet
-from tests.commands import run
+from tests.commands import call
 
 LABELS = ["cat", "dog", "fish", "bird"]
 INVALID = tf.errors.InvalidArgumentError
@@ -53,7 +53,7 @@ def served(tmp_path_factory):
     samples = np.random.default_rng(1).uniform(0, 255, (2, 8, 8, 3))
     np.save(folder / "samples.npy", samples)
     options = ["--output", folder / "out", "--name", "animals", "--warm_up", folder / "samples.npy"]
-    done = run("export/saved_model.py", workdir / "model.keras", *options, "--licence", "CC BY 4.0")
+    done = call("export/saved_model.py", workdir / "model.keras", *options, "--licence", "CC BY 4.0")
     assert done.stdout.strip() == str(folder / "out" / "animals" / "1")
     return network, Path(done.stdout.strip()), samples
 
@@ -387,6 +387,6 @@ def test_errors_of_files(tmp_path):
 def test_the_script_says_what_is_wrong(tmp_path):
     small().save(tmp_path / "model.keras")
     options = ["--output", tmp_path / "served", "--name", "../up"]
-    done = run("export/saved_model.py", tmp_path / "model.keras", *options, check=False)
+    done = call("export/saved_model.py", tmp_path / "model.keras", *options, check=False)
     assert done.returncode == 1 and "plain name of a folder. Received: '../up'" in done.stderr
     assert "Traceback" not in done.stderr and [path.name for path in tmp_path.iterdir()] == ["model.keras"]

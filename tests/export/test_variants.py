@@ -10,7 +10,7 @@ import tensorflow as tf
 from pinets_tf.export import convert, export_saved_model
 from pinets_tf.export.runtime import NotRunError, agreement, answers, interpreter
 from pinets_tf.layers import CCP
-from tests.commands import ROOT, run
+from tests.commands import ROOT, call
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def test_several_signatures(tmp_path):
 def test_eight_bits_that_answer_otherwise_are_not_written(heavy_tails, tmp_path):
     version, file = heavy_tails
     options = ["export/tflite.py", version, "--precision", "int8", "--output", tmp_path / "new" / "model.tflite"]
-    done = run(*options, "--inputs", file)
+    done = call(*options, "--inputs", file)
     assert "operators in eight bits" in done.stderr and (tmp_path / "new" / "model.tflite").exists()
     options[-1] = tmp_path / "other.tflite"
-    done = run(*options, "--inputs", file, "--integer_only", check=False)
+    done = call(*options, "--inputs", file, "--integer_only", check=False)
     assert done.returncode == 1 and "Received: 17 of 17 operators in eight bits" in done.stderr
     assert "Nothing was written; leave out --integer_only, pass --precision=dynamic_int8" in done.stderr
     assert "Traceback" not in done.stderr and not options[-1].exists()
@@ -72,7 +72,7 @@ def test_table_of_variants(heavy_tails, tmp_path):
     labels = answers(convert(version), np.load(file)).argmax(-1)
     np.save(tmp_path / "labels.npy", labels)
     options = ["export/variants.py", version, "--inputs", file, "--labels", tmp_path / "labels.npy"]
-    lines = run(*options, "--output", tmp_path / "tflite").stdout.splitlines()
+    lines = call(*options, "--output", tmp_path / "tflite").stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[:5]] == [
         "variant",
         "float32",
@@ -87,7 +87,7 @@ def test_table_of_variants(heavy_tails, tmp_path):
     written = {path.name for path in (tmp_path / "tflite").iterdir()}
     assert written == {"float32.tflite", "float16.tflite", "dynamic_int8.tflite", "int8.tflite"}
     np.save(tmp_path / "labels.npy", labels[1:])
-    done = run(*options, check=False)
+    done = call(*options, check=False)
     assert done.returncode == 1 and "Received: shape (1199,) for 1200 inputs" in done.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 from pinets_tf import export
 from pinets_tf.layers import CCP
 from pinets_tf.models import resnet
-from tests.commands import ROOT, run
+from tests.commands import ROOT, call
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 def test_exports_that_pass(folder):
     exports = [folder / name for name in ("float32.tflite", "float16.tflite", "model.onnx", "model.xml")]
-    done = run("export/verify.py", folder / "model.keras", *exports, "--inputs", folder / "inputs.npy")
+    done = call("export/verify.py", folder / "model.keras", *exports, "--inputs", folder / "inputs.npy")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["export"] for line in lines] == list(map(str, exports))
     assert [line["judged_by"] for line in lines] == ["difference", "agreement", "difference", "difference"]
@@ -46,7 +46,7 @@ def test_exports_that_pass(folder):
 def test_exports_of_another_model_fail(folder):
     exports = [folder / name for name in ("bad.tflite", "float16.tflite", "model.onnx", "none.xml")]
     options = ["--inputs", folder / "inputs.npy", "--tolerance", "1e-3"]
-    done = run("export/verify.py", folder / "other.keras", *exports, *options, check=False)
+    done = call("export/verify.py", folder / "other.keras", *exports, *options, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [json.loads(line)["passed"] for line in done.stdout.splitlines()] == [False, False]
     messages = [line for line in done.stderr.splitlines() if line.startswith("verify.py: ")]
@@ -73,7 +73,7 @@ def test_half_precision_is_compared_in_float32(tmp_path):
     (tmp_path / "half.tflite").write_bytes(export.convert(version))
     np.save(tmp_path / "inputs.npy", np.ones((2, 4), "float16"))
     options = [tmp_path / "half.tflite", "--inputs", tmp_path / "inputs.npy"]
-    done = run("export/verify.py", tmp_path / "half.keras", *options)
+    done = call("export/verify.py", tmp_path / "half.keras", *options)
     assert json.loads(done.stdout)["judged_by"] == "difference" and "half precision" in done.stderr
 
 
