@@ -287,6 +287,21 @@ def functional(case, **options):
     return keras.Model(inputs, case.make(**options)(inputs))
 
 
+def beside_each_other(cases, **options):
+    """Returns a functional model that has the layers of all `cases`, a dict, beside each other.
+
+    It takes the inputs of one after those of another, and returns a list of their outputs.
+    """
+    inputs = {name: case.each(keras.Input) for name, case in cases.items()}
+    outputs = [case.make(name=name, **options)(inputs[name]) for name, case in cases.items()]
+    return keras.Model(keras.tree.flatten(list(inputs.values())), outputs)
+
+
+def batches_of(cases, size=3):
+    """Returns a batch for `beside_each_other`."""
+    return keras.tree.flatten([case.batch(size) for case in cases.values()])
+
+
 def with_head(layer, case, head):
     """Returns a functional model of a layer and other layers after it."""
     inputs = case.each(keras.Input)
