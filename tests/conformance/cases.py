@@ -247,6 +247,7 @@ CASES = {
 
 # The first variant of each layer, where a guarantee holds for all of them alike and costs much.
 FIRST = {case.cls: (name, case) for name, case in reversed(CASES.items())}
+EVERY_LAYER = dict(FIRST.values())
 one_of_each_layer = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in FIRST.values()])
 # What has statistics, scalars or losses of its own, which replicas have to agree on.
 _SHARED = ("batch", "gate", "learned", "regularised")

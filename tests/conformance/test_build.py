@@ -5,6 +5,8 @@ import numpy as np
 
 from pinets_tf.layers import NCP, LogMelSpectrogram, PolynomialResidual, VertexResample, VertexStandardization
 from tests.conformance.cases import (
+    EVERY_LAYER,
+    batches_of,
     every_layer,
     every_layer_in_the_long_run,
     functional,
@@ -77,22 +79,31 @@ def test_works_in_sequential_and_trains(case):
 
 
 @tensorflow_only
-@one_of_each_layer
-def test_works_in_tf_keras(case, tmp_path):
+def test_works_in_tf_keras(tmp_path):
     import tensorflow as tf
 
-    layer, batch = case.make(), case.batch()
-    inputs = case.each(tf.keras.Input)
-    model = tf.keras.Model(inputs, layer(inputs))
-    assert isinstance(layer, tf.keras.layers.Layer)
-    expected = numpy(layer(batch))
-    if isinstance(case.shape, tuple):
-        sequential = tf.keras.Sequential([tf.keras.Input(case.shape), layer])
-        np.testing.assert_allclose(sequential.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(model.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    inputs = {name: case.each(tf.keras.Input) for name, case in EVERY_LAYER.items()}
+    layers = {name: case.make() for name, case in EVERY_LAYER.items()}
+    assert all(isinstance(layer, tf.keras.layers.Layer) for layer in layers.values())
+    model = tf.keras.Model(tf.nest.flatten(list(inputs.values())), [layers[name](inputs[name]) for name in layers])
     model.save(tmp_path / "model.keras")
     again = tf.keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(again.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-6)
+    batch = batches_of(EVERY_LAYER)
+    for answers in (model.predict(batch, verbose=0), again.predict(batch, verbose=0)):
+        for (name, layer), answer in zip(layers.items(), answers, strict=True):
+            expected = numpy(layer(EVERY_LAYER[name].batch()))
+            np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@tensorflow_only
+@one_of_each_layer
+def test_works_in_a_sequential_of_tf_keras(case):
+    import tensorflow as tf
+
+    if isinstance(case.shape, tuple):
+        layer = case.make()
+        sequential = tf.keras.Sequential([tf.keras.Input(case.shape), layer])
+        np.testing.assert_allclose(numpy(sequential(case.batch())), numpy(layer(case.batch())), rtol=1e-5, atol=1e-6)
 
 
 @tensorflow_only

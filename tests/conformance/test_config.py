@@ -5,7 +5,9 @@ import json
 import keras
 import numpy as np
 
-from tests.conformance.cases import computing_layers, every_layer, functional, numpy
+from tests.conformance.cases import computing_layers, every_layer, functional, numpy, tensorflow_only
+
+pytestmark = tensorflow_only  # A config is that of every backend.
 
 
 @every_layer

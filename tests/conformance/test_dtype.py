@@ -5,18 +5,21 @@ import numpy as np
 import pytest
 
 from tests.conformance.cases import (
+    ALL,
+    EVERY_LAYER,
+    batches_of,
+    beside_each_other,
     computing_layers,
     every_layer,
-    every_layer_in_the_long_run,
+    first_elsewhere,
     functional,
     numpy,
-    with_head,
 )
 
 POLICIES = ("mixed_float16", "mixed_bfloat16", "bfloat16", "float64")
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", first_elsewhere(POLICIES))
 @every_layer
 def test_policy_reaches_every_layer(case, policy):
     layer = case.make(dtype=policy)
@@ -43,11 +46,14 @@ def test_global_policy_gives_nearly_the_same_numbers(case, policy):
     assert error <= 0.05 * max(1.0, np.abs(expected).max())
 
 
-@every_layer_in_the_long_run
-def test_trains_under_mixed_float16(case):
+@pytest.mark.parametrize("cases", [EVERY_LAYER, pytest.param(ALL, marks=pytest.mark.long)], ids=len)
+def test_trains_under_mixed_float16(cases):
     keras.config.set_dtype_policy("mixed_float16")
-    head = [keras.layers.Flatten(), keras.layers.Dense(1, dtype="float32")]
-    model = with_head(case.make(), case, head)
+    layers = beside_each_other(cases)
+    heads = [keras.layers.Dense(1, dtype="float32")(keras.layers.Flatten()(output)) for output in layers.outputs]
+    model = keras.Model(layers.inputs, heads)
     model.compile("sgd", "mse")
-    loss = model.fit(case.batch(8), np.ones(8), batch_size=4, verbose=0).history["loss"]
-    assert np.isfinite(loss).all()
+    history = model.fit(batches_of(cases, 8), [np.ones(8)] * len(cases), batch_size=4, verbose=0).history
+    assert len(history) == 1 + len(cases)
+    for name, losses in history.items():
+        assert np.isfinite(losses).all(), name

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conformance.cases import (
     CASES,
-    FIRST,
+    EVERY_LAYER,
     SHARING_NAMES,
     batches_of,
     beside_each_other,
@@ -15,7 +15,6 @@ from tests.conformance.cases import (
 )
 
 pytestmark = tensorflow_only
-EVERY_LAYER = dict(FIRST.values())
 SHARING = {name: CASES[name] for name in SHARING_NAMES}
 WITH_STATISTICS = {
     name: CASES[name] for name in ("BatchNormalization", "PolynomialResidual", "PolynomialResidual-gate-batch")

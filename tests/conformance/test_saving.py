@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import CASES, every_layer, functional, numpy, randomise
+from tests.conformance.cases import ALL, every_layer, functional, numpy, randomise
 
 LOAD_ALL = """
 import sys, pathlib, numpy as np, keras, pinets_tf
@@ -38,7 +38,7 @@ def test_keras_file_and_weights_file(case, tmp_path):
 
 
 def test_keras_files_in_a_fresh_process(tmp_path):
-    for name, case in CASES.items():
+    for name, case in ALL.items():
         model = functional(case)
         randomise(model)
         model.save(tmp_path / f"{name}.keras")
@@ -47,7 +47,7 @@ def test_keras_files_in_a_fresh_process(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
     loaded = dict(line.split() for line in done.stdout.splitlines())
-    assert loaded == {name: case.cls.__name__ for name, case in CASES.items()}
+    assert loaded == {name: case.cls.__name__ for name, case in ALL.items()}
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from tests.conformance.cases import (
+    EVERY_LAYER,
+    batches_of,
+    beside_each_other,
     every_layer_in_the_long_run,
     functional,
     numpy,
-    one_of_each_layer,
     randomise,
     tensorflow_only,
 )
@@ -21,7 +23,7 @@ def values_and_gradients(model, inputs):
 
     with tf.GradientTape() as tape:
         outputs = model(inputs, training=True)
-        loss = tf.reduce_mean(tf.square(tf.cast(outputs, tf.float32)))
+        loss = sum(tf.reduce_mean(tf.square(tf.cast(output, tf.float32))) for output in tf.nest.flatten(outputs))
     return outputs, tape.gradient(loss, model.trainable_variables)
 
 
@@ -43,13 +45,13 @@ def test_xla_equals_eager(case):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@one_of_each_layer
-def test_xla_compiles_mixed_precision(case, policy):
+def test_xla_compiles_mixed_precision(policy):
     import tensorflow as tf
 
-    model = functional(case, dtype=policy)
-    outputs, gradients = tf.function(values_and_gradients, jit_compile=True)(
-        model, keras.tree.map_structure(tf.constant, case.batch())
-    )
-    assert np.isfinite(numpy(outputs).astype("float32")).all()
-    assert all(gradient is not None and np.isfinite(numpy(gradient)).all() for gradient in gradients)
+    model = beside_each_other(EVERY_LAYER, dtype=policy)
+    inputs = [tf.constant(part) for part in batches_of(EVERY_LAYER)]
+    outputs, gradients = tf.function(values_and_gradients, jit_compile=True)(model, inputs)
+    for name, output in zip(EVERY_LAYER, outputs, strict=True):
+        assert np.isfinite(numpy(output).astype("float32")).all(), name
+    for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
+        assert gradient is not None and np.isfinite(numpy(gradient)).all(), weight.path

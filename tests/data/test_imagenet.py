@@ -114,7 +114,7 @@ def test_an_epoch_has_every_image_once_and_a_new_order(tmp_path):
 
 
 @pytest.mark.parametrize("make", [numbered, lambda path: records_of(path, encode=lambda label: jpeg(label))])
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_later_start_sees_what_an_uninterrupted_run_sees(tmp_path, make, cache):
     data = imagenet.load(make(tmp_path))
     options = {"size": 12, "epochs": 3, "seed": 5, "cache": cache}
@@ -555,7 +555,7 @@ def test_sample_is_not_told_apart_by_its_mean_colour(tmp_path):
 
 
 @pytest.mark.parametrize("records", [False, True])
-@pytest.mark.parametrize("hosts, replicas", [(2, 1), (3, 2)])
+@pytest.mark.parametrize("hosts, replicas", [pytest.param(2, 1, marks=pytest.mark.long), (3, 2)])
 def test_shares_of_hosts_are_the_batches_of_one(tmp_path, records, hosts, replicas):
     data = imagenet.load(records_of(tmp_path / "set") if records else numbered(tmp_path))
     options = {"size": 8, "epochs": 2, "seed": 1, "cache": False}

@@ -50,6 +50,7 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     assert other.returncode != 0 and "order: 2 there, 3 now" in other.stderr
 
 
+@pytest.mark.long
 def test_deterministic_runs_are_the_same(dataset, tmp_path):
     command = ["examples/cifar_linear.py", f"--dataset={dataset}", *TINY[:-1], "--deterministic"]
     for name in ("one", "other"):

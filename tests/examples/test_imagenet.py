@@ -7,7 +7,7 @@ import pytest
 from tests.commands import call, run
 
 SCRIPT = "examples/imagenet.py"
-TINY = ["--width=2", "--size=32", "--resize=36", "--epochs=2", "--batch_size=160"]
+TINY = ["--width=2", "--size=32", "--resize=36", "--epochs=1", "--batch_size=160"]
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def trained(tmp_path_factory):
     """The folder of a run of two networks on the sample, one of its files broken, and what it printed."""
     folder = tmp_path_factory.mktemp("photographs") / "run"
     options = ["--data=sample", f"--workdir={folder}", "--networks=resnet18,pinet18_1x1"]
-    return folder, run(SCRIPT, *options, *TINY).stdout
+    return folder, call(SCRIPT, *options, *TINY).stdout
 
 
 def test_trains_and_prints_table_4(trained):
@@ -41,12 +41,13 @@ def test_tested_and_asked(trained):
     result = next(json.loads(line) for line in tested.splitlines() if line.startswith("{"))
     assert (result["accuracy"], result["top_5"]) == (first["accuracy"], first["top_5"])
     picture = next((folder / "sample" / "val" / "ring").iterdir())
-    answers = call(SCRIPT, *options, f"--predict={picture}").stdout.splitlines()
+    answers = run(SCRIPT, *options, f"--predict={picture}").stdout.splitlines()
     assert answers[0].startswith(f"{picture}, by ") and len(answers) == 6
     refused = call(SCRIPT, *options, f"--predict={folder / 'errors.csv'}", check=False)
     assert refused.returncode == 1 and "error: " in refused.stderr and "Traceback" not in refused.stderr
 
 
+@pytest.mark.long
 def test_broken_files_are_named(trained, tmp_path):
     folder, _ = trained
     for split in ("train", "val"):

@@ -19,7 +19,7 @@ SCRIPT = "examples/speech_commands.py"
 def trained(tmp_path_factory):
     """The folder of a run of both networks on the sample, and what it printed."""
     folder = tmp_path_factory.mktemp("speech") / "run"
-    return folder, run(SCRIPT, "--data=sample", f"--workdir={folder}", *TINY).stdout
+    return folder, call(SCRIPT, "--data=sample", f"--workdir={folder}", *TINY).stdout
 
 
 def test_trains_both_and_prints_table_3(trained):
@@ -50,7 +50,7 @@ def test_again_tested_and_asked(trained, tmp_path):
             first["parameters"],
         )
     word = next((folder / "sample" / "ai").glob("*.wav"))
-    answers = call(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
+    answers = run(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
     assert answers[0] == f"{word}, by {folder / 'resnet34' / 'seed-0'}:" and len(answers) == 12
     assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
     broken = tmp_path / "broken.wav"
@@ -60,6 +60,7 @@ def test_again_tested_and_asked(trained, tmp_path):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.long
 def test_is_served_from_waveforms(trained, tmp_path):
     folder, _ = trained
     model = folder / "prodpoly" / "seed-0" / "model.keras"

@@ -144,7 +144,10 @@ def test_coordinates_stay_in_float32(policy):
     }
 
 
-@pytest.mark.parametrize("operator", first_elsewhere(list(OPERATORS)))
+@pytest.mark.parametrize(
+    "operator",
+    [operator if operator == "full" else pytest.param(operator, marks=pytest.mark.long) for operator in OPERATORS],
+)
 def test_every_operator_trains_and_comes_back(operator, tmp_path):
     x = shapes(16)
     model = small(operator)

@@ -110,8 +110,16 @@ def test_an_order_adds_only_its_normalisations_and_gates(order):
     assert resnet((16, 16, 1), 10, order=order, **options).count_params() == plain + added
 
 
-@pytest.mark.parametrize("order", [1, 2, 5])
-@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize(
+    "order, activation",
+    [
+        (2, None),
+        *(
+            pytest.param(*pair, marks=pytest.mark.long)
+            for pair in [(1, None), (5, None), (1, "relu"), (2, "relu"), (5, "relu")]
+        ),
+    ],
+)
 def test_finite_after_the_first_steps_evaluated(order, activation):
     network = resnet((16, 16, 1), 10, stage_blocks=(1, 1, 1), width=8, order=order, activation=activation)
     network.compile(

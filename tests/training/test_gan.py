@@ -279,7 +279,7 @@ def two_steps(strategy, xla):
     return {**everything(one), "losses": [np.asarray(losses)]}, one
 
 
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.long)], ids=["graph", "xla"])
 def test_two_replicas_equal_one(xla, two_steps_alone):
     got, one = two_steps(training.set_up("mirrored"), xla)
     assert_same(got, two_steps_alone, rtol=1e-5, atol=1e-5)

@@ -140,6 +140,7 @@ def test_workers_equal_one_process(tmp_path, alone):
     assert "All workers end with the same weights. Received: worker 2 with others than worker 0" in texts["err-2"]
 
 
+@pytest.mark.long
 def test_a_signal_to_one_worker_ends_all_and_the_statistics_are_those_of_all(tmp_path):
     run(tmp_path / "run", 2, True, (1, signal.SIGTERM, 1), expected=143)
     assert "the state after step 3 of 4 of epoch 1 is saved" in workers.printed(tmp_path / "run")["out-0"]

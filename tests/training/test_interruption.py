@@ -151,6 +151,7 @@ def test_a_second_signal_ends_at_once(heard):
         os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.long
 def test_interrupted_with_replicas(data, tmp_path, stop_at):
     with training.set_up("mirrored").scope():
         weights, rows = trained(data, tmp_path / "whole")
