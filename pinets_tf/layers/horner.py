@@ -12,6 +12,7 @@ from pinets_tf.layers.batch_normalization import (
     ProductBatchNormalization,
     ProductOffset,
 )
+from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_layer, deserialize_layers
 from pinets_tf.layers.gated_normalization import (
@@ -34,7 +35,7 @@ _WIDE_NORMALIZERS = (
 )
 
 
-class HornerLayer(keras.layers.Layer):
+class HornerLayer(Checkpointed):
     """A layer made of Horner steps: the order, its normalisation and its gates.
 
         x_n = gate_n * normalize(factor * state) + carry,    n = 2, ..., order
@@ -101,10 +102,13 @@ class HornerLayer(keras.layers.Layer):
     def _build_steps(self, shape):
         """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
         first = self.order if self.normalize_at == "last" else 2
-        for n in range(2, self.order + 1):
-            self.normalizers.append(self._make_normalizer(n, shape) if n >= first else None)
-            own = self.gate and not (self._normalizers_are_gated and n >= first)
-            self.gates.append(self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if own else None)
+        orders = range(2, self.order + 1)
+        self.normalizers = [self._make_normalizer(n, shape) if n >= first else None for n in orders]
+        own = [self.gate and not (self._normalizers_are_gated and n >= first) for n in orders]
+        self.gates = [
+            self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if gated else None
+            for n, gated in zip(orders, own)
+        ]
 
     def _make_normalizer(self, n, shape):
         template = self.normalize

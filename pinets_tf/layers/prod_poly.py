@@ -4,11 +4,12 @@ import math
 
 import keras
 
+from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class ProdPoly(keras.layers.Layer):
+class ProdPoly(Checkpointed):
     """Polynomials in sequence, each of its own kind and order (Sec. 3.2, "product of polynomials").
 
         x = P_m( ... P_2(P_1(z)))
