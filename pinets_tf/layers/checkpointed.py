@@ -4,7 +4,7 @@ import keras
 
 
 class Checkpointed(keras.layers.Layer):
-    """A layer whose lists of layers and weights, and random states, TensorFlow saves and restores.
+    """A layer whose lists of layers and weights TensorFlow saves and restores.
 
     Keras on TensorFlow makes only attributes that are layers or weights themselves known to TensorFlow (Keras 3.15),
     so that a `tf.train.Checkpoint` passes over those in lists, without an error. Here each gets the name of its list
@@ -13,11 +13,8 @@ class Checkpointed(keras.layers.Layer):
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        parts = {f"{name}_{number}": part for number, part in enumerate(value)} if isinstance(value, list) else {}
-        if isinstance(value, keras.random.SeedGenerator):
-            parts = {name: value.state}
         # Other backends have no such method.
         track = getattr(self, "_track_trackable", None)
-        for key, part in parts.items() if track else ():
+        for number, part in enumerate(value if track and isinstance(value, list) else ()):
             if isinstance(part, (keras.layers.Layer, keras.Variable)):
-                track(part, key, overwrite=True)
+                track(part, f"{name}_{number}", overwrite=True)

@@ -6,11 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.layers.checkpointed import Checkpointed
-
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class NoiseInjection(Checkpointed):
+class NoiseInjection(keras.layers.Layer):
     """Adds noise, one number for each position, times a learned strength of each channel: x + strength * noise.
 
     In training the noise is drawn anew for every image. At inference there is none, or with `fixed_seed` the same for

@@ -5,12 +5,11 @@ import numbers
 import keras
 from keras import ops
 
-from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.checks import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class StyleMixing(Checkpointed):
+class StyleMixing(keras.layers.Layer):
     """Repeats a latent w for every layer; mixes two of them in training, and pulls it to its average at inference.
 
     In training an image takes, with probability `mixing`, its styles from a random layer on from its neighbour in the

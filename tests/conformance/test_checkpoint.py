@@ -41,7 +41,7 @@ def everything(names=None):
 
 def answers(parts):
     """Returns the weights of every part, and what the first variant of each layer answers."""
-    found = {name: dict(enumerate(map(numpy, part.variables))) for name, part in parts.items()}
+    found = {name: dict(enumerate(map(numpy, part.weights))) for name, part in parts.items()}
     for name, case in FIRST.values():
         found[name]["answer"] = numpy(parts[name](case.batch(2)))
     return found
@@ -66,7 +66,7 @@ def test_every_weight_comes_back_in_a_fresh_process(tmp_path):
         randomise(part)
     checkpoint = tf.train.Checkpoint(**parts).save(str(tmp_path / "checkpoint"))
     assert saved_sizes(checkpoint) == {
-        name: sorted(tuple(weight.shape) for weight in part.variables) for name, part in parts.items() if part.variables
+        name: sorted(tuple(weight.shape) for weight in part.weights) for name, part in parts.items() if part.weights
     }
     expected = {f"{name}/{key}": value for name, values in answers(parts).items() for key, value in values.items()}
     np.savez(tmp_path / "answers.npz", **expected)
@@ -88,10 +88,10 @@ def test_weights_come_back_beside_an_optimizer(case, tmp_path):
     first, second = made(), made()
     randomise(first["model"])
     checkpoint = tf.train.Checkpoint(**first).save(str(tmp_path / "checkpoint"))
-    held = len(first["model"].variables) + len(first["optimizer"].variables)
+    held = len(first["model"].weights) + len(first["optimizer"].variables)
     assert sum(map(len, saved_sizes(checkpoint).values())) == held
     tf.train.Checkpoint(**second).restore(checkpoint).assert_consumed()
-    for weight, expected in zip(second["model"].variables, first["model"].variables):
+    for weight, expected in zip(second["model"].weights, first["model"].weights):
         np.testing.assert_array_equal(numpy(weight), numpy(expected), err_msg=weight.path)
 
 
@@ -106,7 +106,7 @@ def test_weights_that_are_not_made_yet_come_back_when_they_are(case, tmp_path):
     restored = tf.train.Checkpoint(layer=second).restore(checkpoint)
     second.build(case.input_shape)
     restored.assert_consumed()
-    for weight, expected in zip(second.variables, first.variables):
+    for weight, expected in zip(second.weights, first.weights):
         np.testing.assert_array_equal(numpy(weight), numpy(expected), err_msg=weight.path)
 
 
@@ -123,4 +123,4 @@ def test_saved_models_hold_every_weight(name, tmp_path):
     loaded = tf.saved_model.load(str(tmp_path))
     answer = loaded.signatures["serving_default"](tf.constant(case.batch(2)))["output_0"]
     np.testing.assert_allclose(numpy(answer), numpy(model(case.batch(2))), rtol=1e-4, atol=1e-5)
-    assert len(tf.train.list_variables(str(tmp_path / "variables" / "variables"))) == len(model.variables) + 1
+    assert len(tf.train.list_variables(str(tmp_path / "variables" / "variables"))) == len(model.weights) + 1
