@@ -70,8 +70,8 @@ class CCP(Polynomial):
         share = 1.0 / (self.order - 1)
         return share if n > 1 else (1.0 + share) ** (1 - self.order)
 
-    def _first(self, z):
-        return self.factors[0](z)
+    def _first(self, factor):
+        return factor
 
-    def _next(self, n, factor, x):
-        return self._step(n, factor, x, carry=x)
+    def _next(self, n, factor, x, mask):
+        return self._step(n, factor, x, carry=x, mask=mask)

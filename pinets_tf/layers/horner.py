@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.batch_normalization import (
     BatchNormalization,
     ProductAffine,
@@ -72,7 +73,6 @@ class HornerLayer(Checkpointed):
             )
         # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
         self._templates = SimpleNamespace(normalize=normalize, policies={})
-        self.supports_masking = True
         # How many products are computed; later ones are left out. None for all; see `analysis.without_products`.
         self.products = None
         self.normalizers = []
@@ -98,6 +98,12 @@ class HornerLayer(Checkpointed):
     def computed_products(self):
         """How many products are computed: all of them, N - 1, unless some are left out."""
         return self.order - 1 if self.products is None else min(self.products, self.order - 1)
+
+    def _say_whether_masks_are_supported(self, *layers):
+        """Claims that padded steps change no other answer, if neither `layers` nor the normalisation let them."""
+        template = self.normalize if isinstance(self.normalize, keras.layers.Layer) else None
+        steps_apart = self.channel_axis == -1 and self.normalize != "instance"
+        self.supports_masking = steps_apart and masks.supported(template, *layers)
 
     def _build_steps(self, shape):
         """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
@@ -151,9 +157,10 @@ class HornerLayer(Checkpointed):
             )
         return layer
 
-    def _step(self, n, factor, state, carry=None, skip=None, bias=None):
+    def _step(self, n, factor, state, carry=None, skip=None, bias=None, mask=None):
         """Computes x_n from the two factors of its product and the tensors, and the vector `bias`, added to it.
 
+        Steps that `mask` leaves out are not part of the statistics of a normalisation.
         In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
         """
         if n - 1 > self.computed_products:
@@ -162,9 +169,11 @@ class HornerLayer(Checkpointed):
         normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
         narrow = self.compute_dtype == "float16"
         wide = "float32" if narrow else self.compute_dtype
+        mask = None if mask is None else masks.of_positions(mask, state)
         if isinstance(normalizer, (ProductBatchNormalization, ProductAffine)) and self.normalize_at != "order":
             add_state, add_factor = carry is state, skip is factor
-            x = normalizer(state, factor=factor, add_factor=add_factor, add_inputs=add_state, bias=bias)
+            added = {"add_factor": add_factor, "add_inputs": add_state, "bias": bias}
+            x = masks.apply(normalizer, state, mask, factor=factor, **added)
             x = ops.cast(x, wide)
             carry, skip, bias = None if add_state else carry, None if add_factor else skip, None
         else:
@@ -172,14 +181,14 @@ class HornerLayer(Checkpointed):
                 factor, state = ops.cast(factor, wide), ops.cast(state, wide)
             x = ops.multiply(factor, state)
             if normalizer is not None and self.normalize_at != "order":
-                x = ops.cast(normalizer(x), wide)
+                x = ops.cast(masks.apply(normalizer, x, mask), wide)
         if gate is not None and not self.GATES_THE_STATE:
             x = ops.multiply(x, ops.cast(gate, wide))
         if carry is not None:
             # Not `ops.add`, which takes a state of an empty batch for a bias (Keras 3.15 on TensorFlow).
             x = x + (ops.cast(carry, wide) if narrow else carry)
         if normalizer is not None and self.normalize_at == "order":
-            x = normalizer(x)
+            x = masks.apply(normalizer, x, mask)
         if skip is not None:
             x = x + ops.cast(skip, x.dtype)
         if bias is not None:

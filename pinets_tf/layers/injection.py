@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.checks import one_of, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer
 from pinets_tf.layers.horner import HornerLayer
@@ -91,6 +92,7 @@ class Injection(HornerLayer):
         data_format = keras.config.image_data_format() if data_format is None else data_format
         self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
         self._templates.factor = factor
+        self._say_whether_masks_are_supported(factor)
         self.A = self.B = None
 
     @property
@@ -146,15 +148,16 @@ class Injection(HornerLayer):
             )
         return thin
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
         x, z = self._two(inputs)
-        factor = self._at_every_position(self.A(z), x)
+        mask, mask_of_z = mask if isinstance(mask, (list, tuple)) else (mask, None)
+        factor = self._at_every_position(masks.apply(self.A, z, mask_of_z), x)
         if self.normalize == "batch":
             # The fused normalisation of a product takes two maps of one shape.
             factor = ops.broadcast_to(factor, ops.shape(x))
-        offset = None if self.B is None else self._at_every_position(self.B(z), x)
-        return self._step(2, factor, x, carry=x if self.skip else None, skip=offset)
+        offset = None if self.B is None else self._at_every_position(masks.apply(self.B, z, mask_of_z), x)
+        return self._step(2, factor, x, carry=x if self.skip else None, skip=offset, mask=mask)
 
     def _at_every_position(self, factor, x):
         if len(factor.shape) == len(x.shape):

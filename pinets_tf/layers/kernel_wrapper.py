@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
@@ -35,7 +36,7 @@ class KernelWrapper(keras.layers.Layer):
         self.layer = layer
         if given is not None:
             hand_down_policy(self.dtype_policy, [layer])
-        self.supports_masking = layer.supports_masking
+        self.supports_masking = masks.supported(layer)
         self.input_spec = layer.input_spec
         self._kernel_name = ""
         # A model quantises the layers inside alone.
@@ -98,14 +99,14 @@ class KernelWrapper(keras.layers.Layer):
         kernel = self._effective_kernel(ops.cast(self._kernel, self._wide), training)
         return {self._kernel_name: ops.cast(kernel, self.layer.compute_dtype)}
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, mask=None):
         if self.layer.quantization_mode:
-            return self.layer(inputs)
+            return masks.apply(self.layer, inputs, mask)
         view = object.__new__(type(self.layer))
         view.__dict__.update(vars(self.layer))
         # Not through Keras's `__setattr__`, which would track the tensors.
         view.__dict__.update(self._replacements(training))
-        return view(inputs)
+        return masks.apply(view, inputs, mask)
 
     def compute_mask(self, inputs, previous_mask):
         return self.layer.compute_mask(inputs, previous_mask)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import copy_initializer
 from pinets_tf.layers.polynomial import Polynomial, probe
@@ -120,14 +121,14 @@ class NCP(Polynomial):
         b_n = self.b[n - 1]
         return b_n if self.channel_axis == -1 else ops.reshape(b_n, self._b_shape)
 
-    def _first(self, z):
-        return ops.multiply(self.factors[0](z), self._b(1))
+    def _first(self, factor):
+        return ops.multiply(factor, self._b(1))
 
-    def _next(self, n, factor, x):
-        return self._step(n, factor, self._state(n, x))
+    def _next(self, n, factor, x, mask):
+        return self._step(n, factor, self._state(n, x, mask), mask=mask)
 
-    def _state(self, n, x):
-        x = self.S[n - 2](x)
+    def _state(self, n, x, mask):
+        x = masks.apply(self.S[n - 2], x, mask)
         if self.GATES_THE_STATE and self.gates[n - 2] is not None:
             x = ops.multiply(x, self.gates[n - 2])
         return ops.add(x, self._b(n))

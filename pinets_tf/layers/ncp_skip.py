@@ -90,9 +90,9 @@ class NCPSkip(NCP):
             for V_n in self.V:
                 V_n.build(self._channels_last(shape))
 
-    def _next(self, n, factor, x):
+    def _next(self, n, factor, x, mask):
         carry = self._on_channels(self.V[n - 2], x) if self.learn_skip else x
-        return self._step(n, factor, self._state(n, x), carry)
+        return self._step(n, factor, self._state(n, x, mask), carry, mask=mask)
 
     def get_config(self):
         return {**super().get_config(), "learn_skip": self.learn_skip}

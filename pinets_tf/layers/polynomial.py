@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.horner import HornerLayer
@@ -15,8 +16,8 @@ class Polynomial(HornerLayer):
     """Base of the single-polynomial layers of Sec. 3.1: x = C x_N + beta, with x_N from Horner steps.
 
     A subclass names its linear maps of z in `FACTOR`, says in `CARRIES` whether a step adds x_{n-1} to its product, and
-    defines `_first` (x_1), `_next` (x_n from x_{n-1}) and `_factor_variance` (how much variance a factor passes on at
-    the start).
+    defines `_first` (x_1 from its factor), `_next` (x_n from x_{n-1}) and `_factor_variance` (how much variance a
+    factor passes on at the start).
 
     Args:
         units: o, the number of outputs; `None` leaves out C and beta and returns x_N.
@@ -89,6 +90,7 @@ class Polynomial(HornerLayer):
         self._templates.operator = operator
         self.factors = [self._factor(n) for n in range(1, self.order + 1)]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
+        self._say_whether_masks_are_supported(self.factors[0])
 
     @property
     def operator(self):
@@ -176,17 +178,17 @@ class Polynomial(HornerLayer):
     def _state_shape(self, input_shape):
         return tuple(self.factors[0].compute_output_shape(input_shape))
 
-    def call(self, z, training=None):
+    def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
-        x = self._first(z)
+        x = self._first(masks.apply(self.factors[0], z, mask))
         for n in range(2, self.order + 1):
-            x = self._next(n, self.factors[n - 1](z), x)
+            x = self._next(n, masks.apply(self.factors[n - 1], z, mask), x, mask)
         return x if self.C is None else self._on_channels(self.C, x)
 
-    def _first(self, z):
+    def _first(self, factor):
         raise NotImplementedError
 
-    def _next(self, n, factor, x):
+    def _next(self, n, factor, x, mask):
         raise NotImplementedError
 
     def _on_channels(self, dense, x):

@@ -2,6 +2,7 @@
 
 import keras
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
 from pinets_tf.layers.horner import HornerLayer
@@ -73,6 +74,7 @@ class PolynomialResidual(HornerLayer):
         self.branch = branch
         self.shortcut = shortcut
         self.factor = factor
+        self._say_whether_masks_are_supported(branch, shortcut, factor)
         if kwargs.get("dtype") is not None:
             hand_down_policy(self.dtype_policy, [layer for layer in (branch, shortcut, factor) if layer is not None])
 
@@ -92,16 +94,20 @@ class PolynomialResidual(HornerLayer):
         self._build_steps(shape)
         self.built = True
 
-    def call(self, z, training=None):
+    def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
-        s = z if self.shortcut is None else self.shortcut(z)
-        Cz = self.branch(z)
+        s = z if self.shortcut is None else masks.apply(self.shortcut, z, mask)
+        Cz = masks.apply(self.branch, z, mask)
         if self.order == 1:
             return s + Cz
-        x, As = Cz, s if self.factor is None else self.factor(s)
+        mask = self.compute_mask(z, mask)
+        x, As = Cz, s if self.factor is None else masks.apply(self.factor, s, mask)
         for n in range(2, self.order + 1):
-            x = self._step(n, As, x, carry=Cz, skip=s if n == self.order else None)
+            x = self._step(n, As, x, carry=Cz, skip=s if n == self.order else None, mask=mask)
         return x
+
+    def compute_mask(self, inputs, previous_mask):
+        return self.branch.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape):
         shape = tuple(self.branch.compute_output_shape(input_shape))

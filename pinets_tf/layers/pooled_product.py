@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.copying import copy_layer
 from pinets_tf.layers.horner import HornerLayer
 
@@ -78,6 +79,7 @@ class PooledProduct(HornerLayer):
             )
         self._templates.factor = factor
         self.factors = [copy_layer(factor, f"P_{n}", self.dtype_policy) for n in range(2, self.order + 1)]
+        self._say_whether_masks_are_supported()
 
     @property
     def factor(self):
@@ -112,12 +114,12 @@ class PooledProduct(HornerLayer):
         self._build_steps(tuple(input_shape))
         self.built = True
 
-    def call(self, z, training=None):
+    def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
         if self.order == 1:
             return z
         axes = self._positions(z.shape)
-        pooled, x = self._mean(z, axes), z
+        pooled, x = self._mean(z, axes, mask), z
         for n in range(2, self.order + 1):
             factor = self.factors[n - 2](pooled)
             if self.gates[n - 2] is not None:
@@ -126,10 +128,16 @@ class PooledProduct(HornerLayer):
             if self.normalize == "batch":
                 # The fused normalisation of a product takes two maps of one shape.
                 factor = ops.broadcast_to(factor, ops.shape(x))
-            x = self._step(n, factor, x, carry=x)
+            x = self._step(n, factor, x, carry=x, mask=mask)
         return x
 
-    def _mean(self, z, axes):
+    def _mean(self, z, axes, mask):
+        if mask is not None:
+            wide = keras.backend.result_type(z.dtype, "float32")
+            there = ops.expand_dims(ops.cast(masks.of_positions(mask, z), "bool"), -1)
+            there = ops.broadcast_to(there, ops.shape(z))
+            sums = ops.sum(ops.where(there, ops.cast(z, wide), 0), axis=axes)
+            return ops.cast(sums / ops.maximum(ops.sum(ops.cast(there, wide), axis=axes), 1), z.dtype)
         if self.compute_dtype != "float64":
             return ops.mean(z, axis=axes)
         # Keras 3.15 takes the mean of float64 in float32 on JAX.

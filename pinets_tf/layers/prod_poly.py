@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from pinets_tf.layers import masks
 from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
 
@@ -59,7 +60,7 @@ class ProdPoly(Checkpointed):
             )
         self.polynomials = layers
         self.order = math.prod(getattr(layer, "order", 1) for layer in layers)
-        self.supports_masking = all(layer.supports_masking for layer in layers)
+        self.supports_masking = masks.supported(*layers)
         if kwargs.get("dtype") is not None:
             hand_down_policy(self.dtype_policy, layers)
 
@@ -70,9 +71,9 @@ class ProdPoly(Checkpointed):
             input_shape = layer.compute_output_shape(input_shape)
         self.built = True
 
-    def call(self, z, training=None):
+    def call(self, z, training=None, mask=None):
         for layer in self.polynomials:
-            z = layer(z)
+            z, mask = masks.apply(layer, z, mask), layer.compute_mask(z, mask)
         return z
 
     def compute_output_shape(self, input_shape):
