@@ -49,7 +49,7 @@ class CCP(Polynomial):
 
     Raises:
         ValueError: if `order`, `rank` or `units` is not a positive integer, if not exactly one of `rank` and `operator`
-            is given, or if the input has too few axes.
+            is given, if the input has too few axes, or if `operator` cannot take the input.
 
     Example:
 

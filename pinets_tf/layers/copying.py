@@ -17,10 +17,23 @@ def copy_layer(layer, name, dtype, **overrides):
         name: the name of the copy.
         dtype: the dtype policy of the copy and of every layer inside it.
         **overrides: entries that replace those of the config.
+
+    Raises:
+        ValueError: if the layer cannot be made from its config.
     """
-    config = _derive(layer.get_config(), name, dtype)
-    config.update(overrides, name=name, dtype=dtype)
-    return type(layer).from_config(config)
+    try:
+        config = _derive(layer.get_config(), name, dtype)
+        config.update(overrides, name=name, dtype=dtype)
+        return type(layer).from_config(config)
+    except Exception as error:
+        # Layers of users raise what they like.
+        if isinstance(error, ValueError) and "Received:" in str(error):
+            raise
+        raise ValueError(
+            "A layer that is copied must be made again by `from_config` from what its `get_config` returns. "
+            f"Received: {layer!r} of type {type(layer).__name__}, which cannot be made again. "
+            "Give it a complete `get_config`, or pass another layer, such as Dense or Conv2D."
+        ) from error
 
 
 def copy_initializer(initializer, name):

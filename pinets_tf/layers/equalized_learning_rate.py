@@ -57,7 +57,7 @@ class EqualizedLearningRate(KernelWrapper):
         super().__init__(layer, **kwargs)
         for name, value in (("gain", gain), ("learning_rate_multiplier", learning_rate_multiplier)):
             positive_number(name, value, f"Pass {name}=1.0.")
-        if not hasattr(layer, "kernel_initializer"):
+        if "kernel_initializer" not in vars(layer):
             raise ValueError(
                 "EqualizedLearningRate takes layers with a `kernel` and a `kernel_initializer`. "
                 f"Received: {layer!r} of type {type(layer).__name__}. "

@@ -22,6 +22,7 @@ from pinets_tf.layers.gated_normalization import (
     GatedProductAffine,
     GatedProductBatchNormalization,
 )
+from pinets_tf.layers.parts import build_part
 
 NORMALIZERS = ("batch", "layer", "instance", "affine", "offset", "tanh")
 PLACES = ("product", "order", "last")
@@ -148,12 +149,12 @@ class HornerLayer(Checkpointed):
             layer = copy_layer(template, **options)
         if isinstance(layer, _WIDE_NORMALIZERS):
             layer.autocast = False
-        layer.build(shape)
-        if layer.compute_output_shape(shape) != tuple(shape):
+        returned = build_part("normalize", layer, shape)
+        if returned != tuple(shape):
             raise ValueError(
                 "A normalisation must keep the shape of what it normalises. "
-                f"Received: normalize={template!r}, which turns {tuple(shape)} into "
-                f"{layer.compute_output_shape(shape)}. Pass a layer that keeps the shape."
+                f"Received: normalize={template!r}, which turns {tuple(shape)} into {returned}. "
+                "Pass a layer that keeps the shape."
             )
         return layer
 

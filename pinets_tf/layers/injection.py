@@ -9,6 +9,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import one_of, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer
 from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.parts import build_part
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -51,7 +52,8 @@ class Injection(HornerLayer):
 
     Raises:
         ValueError: if the inputs are not two, or not a map and a vector without a `factor`, or if `factor` is not a
-            Keras layer or returns neither one number for each channel nor a map of the shape of x.
+            Keras layer, cannot take the latent, or returns neither one number for each channel nor a map of the shape
+            of x.
 
     Example:
 
@@ -138,8 +140,7 @@ class Injection(HornerLayer):
         else:
             thin = copy_layer(self.factor, name, self.dtype_policy)
         self._restore_policies([thin])
-        thin.build(tuple(z))
-        returned = tuple(thin.compute_output_shape(tuple(z)))
+        returned = build_part("factor", thin, z)
         if returned[1:] != (channels,) and not same_shape(returned, tuple(x)):
             raise ValueError(
                 "A factor has one number for each channel of the map, or the shape of the map. "

@@ -7,6 +7,7 @@ from keras import ops
 
 from pinets_tf.layers import masks
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
+from pinets_tf.layers.parts import build_part, returned_shape
 
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -48,17 +49,24 @@ class KernelWrapper(keras.layers.Layer):
         return getattr(self.layer, "data_format", None)
 
     def build(self, input_shape):
-        if not self.layer.built:
-            self.layer.build(input_shape)
+        build_part("layer", self.layer, input_shape)
         kernel = getattr(self.layer, "kernel", None)
         kernel = getattr(self.layer, "embeddings", None) if kernel is None else kernel
         names = [name for name, value in vars(self.layer).items() if kernel is not None and value is kernel]
-        if kernel is None or not (names or self.layer.quantization_mode):
+        # What wraps a layer computes with the kernel of that one.
+        wraps = isinstance(self.layer, keras.layers.Wrapper)
+        if kernel is None or wraps or not (names or self.layer.quantization_mode):
             raise ValueError(
                 f"{type(self).__name__} takes layers that compute with one stored `kernel` or `embeddings`. "
-                f"Received: {self.layer!r} of type {type(self.layer).__name__}, which has none, or one made of several "
-                "weights (LoRA). Pass a layer such as Dense, EinsumDense, Conv2D, Conv2DTranspose, DepthwiseConv2D or "
-                "Embedding."
+                f"Received: {self.layer!r} of type {type(self.layer).__name__}, which has none, that of another layer, "
+                "or one made of several weights (LoRA). Pass a layer such as Dense, EinsumDense, Conv2D, "
+                "Conv2DTranspose, DepthwiseConv2D or Embedding."
+            )
+        if 0 in kernel.shape:
+            raise ValueError(
+                f"{type(self).__name__} takes layers whose kernel is not empty. "
+                f"Received: a kernel of shape {tuple(kernel.shape)} for an input of shape {tuple(input_shape)}. "
+                "Pass an input with channels."
             )
         self._build_kernel(tuple(kernel.shape))
         if not self.layer.quantization_mode:
@@ -112,7 +120,7 @@ class KernelWrapper(keras.layers.Layer):
         return self.layer.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape):
-        return tuple(self.layer.compute_output_shape(input_shape))
+        return returned_shape("layer", self.layer, input_shape)
 
     def _quantize(self, quantize, mode=None, config=None, **kwargs):
         """Quantises the layer with the kernel, and whatever else it computes with, put in the place of the stored."""

@@ -37,14 +37,14 @@ class LogMelSpectrogram(keras.layers.Layer):
         **kwargs: those of `keras.layers.Layer`.
 
     Input shape:
-        `(batch, samples)`, waveforms in [-1, 1], at least half a window long.
+        `(batch, samples)`, waveforms in [-1, 1], longer than half a window.
 
     Output shape:
         `(batch, 1 + samples // hop, mels)`, in decibels below a full scale.
 
     Raises:
-        ValueError: if a size is not a positive integer, if `fft_length` is no power of two, or if the bands are outside
-            the spectrum or finer than it.
+        ValueError: if a size is not a positive integer, if `fft_length` is no power of two, if the bands are outside
+            the spectrum or finer than it, or if the input has other axes or is no longer than half a window.
 
     Example:
 
@@ -103,7 +103,26 @@ class LogMelSpectrogram(keras.layers.Layer):
         lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
         return ops.relu(ops.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre)))
 
+    def build(self, input_shape):
+        self._check_waveforms(input_shape)
+        self.built = True
+
+    def _check_waveforms(self, shape):
+        if len(shape) != 2 or not all(size is None or isinstance(size, int) for size in shape):
+            raise ValueError(
+                "Waveforms have two axes, (batch, samples). "
+                f"Received: an input of shape {tuple(shape)}. "
+                "Take out an axis of one channel, such as with keras.layers.Reshape((16000,)), or mix channels down."
+            )
+        if shape[1] is not None and shape[1] <= self.fft_length // 2:
+            # Their ends are reflected over half a window.
+            raise ValueError(
+                f"Waveforms must be longer than half a window, {self.fft_length // 2} samples. "
+                f"Received: an input of shape {tuple(shape)}. Pad the waveforms, or pass a shorter fft_length."
+            )
+
     def call(self, z):
+        self._check_waveforms(z.shape)
         wide = keras.backend.result_type(self.compute_dtype, "float32")
         z = ops.cast(z, wide)
         half = self.fft_length // 2
@@ -115,8 +134,9 @@ class LogMelSpectrogram(keras.layers.Layer):
         return ops.cast(decibels, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        samples = input_shape[-1]
-        return (*input_shape[:-1], None if samples is None else 1 + samples // self.hop, self.mels)
+        self._check_waveforms(input_shape)
+        batch, samples = input_shape
+        return (batch, None if samples is None else 1 + samples // self.hop, self.mels)
 
     def get_config(self):
         config = {

@@ -6,6 +6,7 @@ from keras import ops
 from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import copy_initializer
+from pinets_tf.layers.parts import build_part, returned_shape
 from pinets_tf.layers.polynomial import Polynomial, probe
 
 
@@ -55,7 +56,8 @@ class NCP(Polynomial):
 
     Raises:
         ValueError: if `order`, `rank` or `units` is not a positive integer, if not exactly one of `rank` and `operator`
-            is given, if the input has too few axes, or if S_n does not keep the shape of x_{n-1}.
+            is given, if the input has too few axes, if `operator` cannot take the input, or if S_n does not keep the
+            shape of x_{n-1}.
 
     Example:
 
@@ -92,7 +94,7 @@ class NCP(Polynomial):
     def _build_recursion(self, shape):
         for S_n in self.S:
             self._check_keeps_shape(S_n, shape)
-            S_n.build(shape)
+            build_part("operator", S_n, shape)
         self._b_shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * (len(shape) - 2)
         self.b = [
             self.add_weight(
@@ -108,7 +110,7 @@ class NCP(Polynomial):
         ]
 
     def _check_keeps_shape(self, S_n, shape):
-        returned = tuple(S_n.compute_output_shape(probe(shape)))
+        returned = returned_shape("operator", S_n, probe(shape))
         if not same_shape(returned, probe(shape)):
             raise ValueError(
                 f"In {type(self).__name__} the operator is applied to x_(n-1) at every order, so it must return the "

@@ -54,7 +54,8 @@ class NCPSkip(NCP):
 
     Raises:
         ValueError: if `order`, `rank` or `units` is not a positive integer, if not exactly one of `rank` and `operator`
-            is given, if the input has too few axes, or if S_n does not keep the shape of x_{n-1}.
+            is given, if the input has too few axes, if `operator` cannot take the input, or if S_n does not keep the
+            shape of x_{n-1}.
 
     Example:
 

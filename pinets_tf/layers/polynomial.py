@@ -7,6 +7,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.parts import build_part, returned_shape
 
 # Stands for unknown dimensions where the shape that an operator returns is checked.
 _PROBE_SIZE = 32
@@ -142,7 +143,7 @@ class Polynomial(HornerLayer):
     def build(self, input_shape):
         self._check_rank_of(input_shape)
         for factor in self.factors:
-            factor.build(input_shape)
+            build_part("operator", factor, input_shape)
         shape = self._state_shape(input_shape)
         if self.identity_factors and not same_shape(tuple(shape), tuple(input_shape)):
             raise ValueError(
@@ -176,7 +177,7 @@ class Polynomial(HornerLayer):
             )
 
     def _state_shape(self, input_shape):
-        return tuple(self.factors[0].compute_output_shape(input_shape))
+        return returned_shape("operator", self.factors[0], input_shape)
 
     def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.

@@ -6,6 +6,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
 from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.parts import build_part, returned_shape
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -47,8 +48,8 @@ class PolynomialResidual(HornerLayer):
         What `branch` returns.
 
     Raises:
-        ValueError: if `order` is not a positive integer, if `branch`, `shortcut` or `factor` is not a Keras layer, or
-            if what they return does not have the same shape.
+        ValueError: if `order` is not a positive integer, if `branch`, `shortcut` or `factor` is not a Keras layer or
+            cannot take the input, or if what they return does not have the same shape.
 
     Example:
 
@@ -86,11 +87,11 @@ class PolynomialResidual(HornerLayer):
 
     def build(self, input_shape):
         shape = self.compute_output_shape(input_shape)
-        for layer in (self.branch, self.shortcut):
-            if layer is not None and not layer.built:
-                layer.build(input_shape)
-        if self.factor is not None and not self.factor.built:
-            self.factor.build(shape)
+        build_part("branch", self.branch, input_shape)
+        if self.shortcut is not None:
+            build_part("shortcut", self.shortcut, input_shape)
+        if self.factor is not None:
+            build_part("factor", self.factor, shape)
         self._build_steps(shape)
         self.built = True
 
@@ -110,8 +111,9 @@ class PolynomialResidual(HornerLayer):
         return self.branch.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape):
-        shape = tuple(self.branch.compute_output_shape(input_shape))
-        around = tuple(input_shape if self.shortcut is None else self.shortcut.compute_output_shape(input_shape))
+        shape, around = returned_shape("branch", self.branch, input_shape), tuple(input_shape)
+        if self.shortcut is not None:
+            around = returned_shape("shortcut", self.shortcut, input_shape)
         if not same_shape(shape, around):
             raise ValueError(
                 "The branch and the shortcut of a residual block must return the same shape. "
@@ -120,7 +122,7 @@ class PolynomialResidual(HornerLayer):
                 "Conv2D(filters, 1, strides=strides)."
             )
         if self.factor is not None:
-            returned = tuple(self.factor.compute_output_shape(around))
+            returned = returned_shape("factor", self.factor, around)
             if not same_shape(returned, around):
                 raise ValueError(
                     "The factor of a residual block must keep the shape of the shortcut, with which it is multiplied. "

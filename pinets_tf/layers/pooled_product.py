@@ -9,6 +9,7 @@ from keras import ops
 from pinets_tf.layers import masks
 from pinets_tf.layers.copying import copy_layer
 from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.parts import build_part
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -46,8 +47,8 @@ class PooledProduct(HornerLayer):
         That of the input.
 
     Raises:
-        ValueError: if `order` is not a positive integer, if `factor` is not a Keras layer or changes the number of
-            channels, or if the input has no axis of positions.
+        ValueError: if `order` is not a positive integer, if `factor` is not a Keras layer, cannot take vectors or
+            changes the number of channels, or if the input has no axis of positions, or an empty one.
 
     Example:
 
@@ -95,16 +96,16 @@ class PooledProduct(HornerLayer):
         return tuple(range(1, len(shape) - 1) if self.channel_axis == -1 else range(2, len(shape)))
 
     def build(self, input_shape):
-        if len(input_shape) < 3:
+        if len(input_shape) < 3 or 0 in input_shape[1:]:
             raise ValueError(
-                "The factors are made from the mean over positions, so the input needs an axis of them. "
+                "The factors are made from the mean over positions, so the input needs an axis of them, and none is "
+                "empty. "
                 f"Received: an input of shape {tuple(input_shape)}. Pass a map such as (batch, height, width, "
                 "channels), or use CCP for vectors."
             )
         pooled = (input_shape[0], input_shape[self.channel_axis])
         for factor in self.factors:
-            factor.build(pooled)
-            returned = tuple(factor.compute_output_shape(pooled))
+            returned = build_part("factor", factor, pooled)
             if returned[-1] != pooled[-1] or len(returned) != 2:
                 raise ValueError(
                     "A factor has one number for each channel of the input. "

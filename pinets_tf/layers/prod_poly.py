@@ -7,6 +7,7 @@ import keras
 from pinets_tf.layers import masks
 from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
+from pinets_tf.layers.parts import build_part, returned_shape
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -36,7 +37,8 @@ class ProdPoly(Checkpointed):
         What the last layer returns.
 
     Raises:
-        ValueError: if `polynomials` is not a non-empty sequence of distinct Keras layers.
+        ValueError: if `polynomials` is not a non-empty sequence of distinct Keras layers, or if one of them cannot take
+            what the one before returns.
 
     Example:
 
@@ -66,9 +68,7 @@ class ProdPoly(Checkpointed):
 
     def build(self, input_shape):
         for layer in self.polynomials:
-            if not layer.built:
-                layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+            input_shape = build_part("polynomials", layer, input_shape)
         self.built = True
 
     def call(self, z, training=None, mask=None):
@@ -78,8 +78,8 @@ class ProdPoly(Checkpointed):
 
     def compute_output_shape(self, input_shape):
         for layer in self.polynomials:
-            input_shape = layer.compute_output_shape(input_shape)
-        return input_shape
+            input_shape = returned_shape("polynomials", layer, input_shape)
+        return tuple(input_shape)
 
     def get_config(self):
         polynomials = [keras.saving.serialize_keras_object(layer) for layer in self.polynomials]

@@ -94,12 +94,14 @@ class TemplateLayer(keras.layers.Layer):
             setattr(self, name, weight)
 
     def _check_vertices(self, input_shape, vertices):
-        if len(input_shape) != 3 or input_shape[1] not in (None, vertices) or input_shape[2] is None:
+        if len(input_shape) != 3 or input_shape[1] not in (None, vertices) or not input_shape[2]:
             raise ValueError(
                 f"{type(self).__name__} takes features (batch, vertices, channels) of its own template. "
                 f"Received: an input of shape {tuple(input_shape)}, where the template has {vertices} vertices. "
                 "Pass shapes of the topology that the layer was made for."
             )
+        # Where the number of vertices was not known, Keras compares it at each call.
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={1: vertices, 2: input_shape[2]})
 
     def load_own_variables(self, store):
         super().load_own_variables(store)
