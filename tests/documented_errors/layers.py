@@ -1,5 +1,8 @@
 """The tests of the errors that docstrings of `pinets_tf.layers` document."""
 
+import keras
+
+from pinets_tf.layers.copying import copy_layer
 from tests.documented_errors.provoking import STYLEGAN, Case
 
 LAYERS = "tests/layers/test_errors.py::test_error_says_rule_received_remedy"
@@ -28,6 +31,16 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": ["tests/layers/test_batch_normalization.py::test_the_size_of_the_axis_is_known"],
     },
     "layers.ccp.CCP": {"ValueError": [POLYNOMIALS, f"{INSIDE}[operator of CCP]"]},
+    "layers.copying.copy_layer": {
+        "ValueError": [
+            Case(
+                lambda path: copy_layer(keras.layers.Lambda(lambda x: x), "copy", "float32"),
+                "must be made again by `from_config`",
+                "of type Lambda, which cannot be made again",
+                "Give it a complete `get_config`",
+            )
+        ],
+    },
     "layers.equalized_learning_rate.EqualizedLearningRate": {
         "ValueError": [
             f"{WRAPPERS}[{case}]"
