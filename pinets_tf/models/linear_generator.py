@@ -45,7 +45,7 @@ def linear_generator(size=32, channels=1, *, latent=128, order=3, width=1.0, fac
 
     Returns:
         A functional `keras.Model` from latents `(batch, latent)` to images `(batch, size, size, channels)` in [-1, 1],
-        in float32 under every precision policy.
+        in float32 under every precision policy. Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size is not a positive integer, or `size` not one of those above, or `width` not positive.
@@ -70,6 +70,7 @@ def linear_generator(size=32, channels=1, *, latent=128, order=3, width=1.0, fac
     def small(name):
         return copy_initializer(keras.initializers.VarianceScaling(factor_gain**2, "fan_avg", "uniform"), name)
 
+    maps = {"padding": "same", "data_format": "channels_last"}
     doublings = SIZES.index(size)
     steps = widened[:-1] + [widened[-2]] * doublings + widened[-1:]
     z = keras.Input((latent,), name="latents")
@@ -78,14 +79,15 @@ def linear_generator(size=32, channels=1, *, latent=128, order=3, width=1.0, fac
     x = keras.layers.Reshape((1, 1, latent))(w)
     for n, (filters, kernel, strides) in enumerate(steps, start=2):
         x = BatchNormalization(momentum=0.9, epsilon=1e-5, center=False, name=f"normalize_{n}")(x)
-        x = keras.layers.Conv2DTranspose(filters, kernel, strides=strides, padding="same", name=f"S_{n}")(x)
-        x = Injection(kernel_initializer=small(f"A_{n}"), bias_initializer="ones", name=f"polynomial_2_step_{n}")(
-            [x, w]
-        )
-    factor = keras.layers.Conv2D(
-        steps[-1][0], 3, padding="same", kernel_initializer=small("A"), bias_initializer="ones"
-    )
-    x = Injection(factor, name="polynomial_3")([x, x])
-    x = keras.layers.Conv2DTranspose(channels, 3, padding="same", name="C")(x)
+        x = keras.layers.Conv2DTranspose(filters, kernel, strides=strides, name=f"S_{n}", **maps)(x)
+        x = Injection(
+            kernel_initializer=small(f"A_{n}"),
+            bias_initializer="ones",
+            data_format="channels_last",
+            name=f"polynomial_2_step_{n}",
+        )([x, w])
+    factor = keras.layers.Conv2D(steps[-1][0], 3, kernel_initializer=small("A"), bias_initializer="ones", **maps)
+    x = Injection(factor, data_format="channels_last", name="polynomial_3")([x, x])
+    x = keras.layers.Conv2DTranspose(channels, 3, name="C", **maps)(x)
     images = keras.layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model(z, images, name=name)

@@ -128,7 +128,8 @@ def mesh_autoencoder(
         x = _activated(x, activation, f"encode_{number}_activation")
         if keep is None:
             x = VertexResample(down, name=f"down_{number}")(x)
-    code = keras.layers.Dense(latent, name="latent")(keras.layers.Flatten(name="flatten")(x))
+    x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    code = keras.layers.Dense(latent, name="latent")(x)
     code = keras.layers.Activation("linear", dtype=exact, name="code")(code)
     encoder = keras.Model(shapes, code, name="encoder")
 

@@ -79,7 +79,7 @@ def resnet(
 
     Returns:
         A functional `keras.Model` from images `(batch, height, width, channels)` to logits `(batch, classes)`, in
-        float32 under every precision policy.
+        float32 under every precision policy. Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if `classes`, `width`, `order` or a number of blocks is not a positive integer, if the images do not
@@ -120,7 +120,7 @@ def resnet(
     x = _activated(x, activation)
     if stem != "3x3":
         pool = keras.layers.MaxPooling2D if stem == "7x7-max" else keras.layers.AveragePooling2D
-        x = pool(3, strides=2, padding="same", name="stem_pool")(x)
+        x = pool(3, strides=2, padding="same", data_format="channels_last", name="stem_pool")(x)
     for stage, blocks in enumerate(stage_blocks, start=1):
         inner = width * 2 ** (stage - 1)
         filters = inner if block == "basic" else _EXPANSION * inner
@@ -139,7 +139,7 @@ def resnet(
                 name=f"stage_{stage}_block_{number}",
             )(x)
             x = _activated(x, activation)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last", name="pool")(x)
     logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name=name)
 
@@ -158,6 +158,7 @@ class _Convolutions:
             kernel_size,
             strides=strides,
             padding="same",
+            data_format="channels_last",
             use_bias=False,
             kernel_initializer=copy_initializer(self.initializer, f"convolution_{self.made}"),
             **options,
@@ -179,7 +180,7 @@ def _branch(block, inner, filters, strides, activation, pooled_rank, zero_residu
         layers += [*convolve(inner, kernel_size, step), *map(keras.layers.Activation, between)]
     if pooled_rank is not None:
         gate = CCP(units=inner, order=2, rank=max(1, round(pooled_rank * inner)))
-        layers.append(PooledProduct(gate, normalize="tanh", gate=True))
+        layers.append(PooledProduct(gate, normalize="tanh", gate=True, data_format="channels_last"))
     layers += convolve(filters, 3 if block == "basic" else 1, scale="zeros" if zero_residual else "ones")
     return keras.Sequential(layers, name="branch")
 

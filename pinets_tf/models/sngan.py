@@ -46,7 +46,7 @@ def sngan_generator(
 
     Returns:
         A functional `keras.Model` from latents `(batch, latent)` to images `(batch, size, size, channels)` in [-1, 1],
-        in float32 under every precision policy.
+        in float32 under every precision policy. Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size is not a positive integer, `size` not 8, 16, 32, ..., or `polynomials` above 1 without
@@ -82,9 +82,14 @@ def sngan_generator(
     for n in range(2, blocks + 2):
         x = _up_block(x, width, n, initializers)
         if injection:
-            x = Injection(kernel_initializer=initializers(), bias_initializer="ones", name=f"injection_{n}")([x, w])
+            x = Injection(
+                kernel_initializer=initializers(),
+                bias_initializer="ones",
+                data_format="channels_last",
+                name=f"injection_{n}",
+            )([x, w])
     x = _normalized(x, "normalize")
-    x = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=initializers(), name="C")(x)
+    x = _convolution(channels, 3, 1.0, initializers, "C")(x)
     images = keras.layers.Activation("tanh", dtype="float32", name="images")(x)
     return keras.Model(z, images, name=name)
 
@@ -103,7 +108,7 @@ def sngan_discriminator(size=32, channels=3, *, width=128, name=None):
 
     Returns:
         A functional `keras.Model` from images `(batch, size, size, channels)` to scores `(batch, 1)`, in float32 under
-        every precision policy.
+        every precision policy. Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size is not a positive integer, or `size` not 16, 32, 64, ...
@@ -127,7 +132,7 @@ def sngan_discriminator(size=32, channels=3, *, width=128, name=None):
     x = keras.layers.Activation("relu")(x)
     # The sum over positions; Keras has a layer for the mean alone.
     positions = x.shape[1] * x.shape[2]
-    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.GlobalAveragePooling2D(data_format="channels_last")(x)
     x = keras.layers.Rescaling(positions, name="sum")(x)
     scores = keras.layers.Dense(1, use_bias=False, kernel_initializer=initializers())
     scores = SpectralNormalization(scores, dtype="float32", name="scores")(x)
@@ -163,9 +168,7 @@ def _normalized(x, name):
 
 def _up_block(x, width, n, initializers):
     def convolution(size, gain, name):
-        return keras.layers.Conv2D(
-            width, size, padding="same", kernel_initializer=initializers(gain), name=f"block_{n}_{name}"
-        )
+        return _convolution(width, size, gain, initializers, f"block_{n}_{name}")
 
     # A 1x1 convolution and the repetition of pixels may change places; this way is four times cheaper.
     shortcut = _doubled(convolution(1, 1.0, "shortcut")(x))
@@ -178,23 +181,38 @@ def _up_block(x, width, n, initializers):
 def _doubled(x):
     """Repeats every pixel."""
     _, height, width, channels = x.shape
-    x = keras.layers.UpSampling2D()(x)
+    x = keras.layers.UpSampling2D(data_format="channels_last")(x)
     # TensorFlow loses all sizes on the way, and TFLite has no convolution without them (Keras 3.15, TensorFlow 2.21).
     return keras.layers.Reshape((2 * height, 2 * width, channels))(x)
 
 
 def _spectral_convolution(filters, size, gain, initializers, name):
-    convolution = keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=initializers(gain))
-    return SpectralNormalization(convolution, name=name)
+    return SpectralNormalization(_convolution(filters, size, gain, initializers), name=name)
+
+
+def _convolution(filters, size, gain, initializers, name=None):
+    return keras.layers.Conv2D(
+        filters,
+        size,
+        padding="same",
+        data_format="channels_last",
+        kernel_initializer=initializers(gain),
+        name=name,
+    )
+
+
+def _halved(x):
+    """Returns the means of 2 x 2 pixels."""
+    return keras.layers.AveragePooling2D(2, data_format="channels_last")(x)
 
 
 def _first_down_block(x, width, initializers):
-    shortcut = keras.layers.AveragePooling2D(2)(x)
+    shortcut = _halved(x)
     shortcut = _spectral_convolution(width, 1, 1.0, initializers, "block_1_shortcut")(shortcut)
     x = _spectral_convolution(width, 3, math.sqrt(2), initializers, "block_1_convolution_1")(x)
     x = keras.layers.Activation("relu")(x)
     x = _spectral_convolution(width, 3, math.sqrt(2), initializers, "block_1_convolution_2")(x)
-    return keras.layers.Add(name="block_1")([keras.layers.AveragePooling2D(2)(x), shortcut])
+    return keras.layers.Add(name="block_1")([_halved(x), shortcut])
 
 
 def _down_block(x, width, number, halves, initializers):
@@ -204,6 +222,6 @@ def _down_block(x, width, number, halves, initializers):
         x = _spectral_convolution(width, 3, math.sqrt(2), initializers, f"block_{number}_convolution_{part}")(x)
     if halves:
         # A 1x1 convolution and the mean of pixels may change places, as in the first block.
-        x, shortcut = keras.layers.AveragePooling2D(2)(x), keras.layers.AveragePooling2D(2)(shortcut)
+        x, shortcut = _halved(x), _halved(shortcut)
         shortcut = _spectral_convolution(width, 1, 1.0, initializers, f"block_{number}_shortcut")(shortcut)
     return keras.layers.Add(name=f"block_{number}")([x, shortcut])

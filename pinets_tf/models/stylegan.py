@@ -129,7 +129,7 @@ def stylegan_synthesis(
     Returns:
         A functional `keras.Model` from styles `(batch, layers, latent)` to images `(batch, size, size, channels)`, in
         float32 under every policy of lower precision; there are two layers for each size from 4 on. Nothing bounds the
-        images, which are trained to be in [-1, 1].
+        images, which are trained to be in [-1, 1]. Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size is not a positive integer, or `size` not 4, 8, 16, ..., or 4 with `fade`.
@@ -163,13 +163,13 @@ def stylegan_synthesis(
     for number, pixels in enumerate(sizes, start=1):
         if pixels > _SMALLEST:
             previous = x
-            x = keras.layers.UpSampling2D(name=f"up_{pixels}")(x)
+            x = keras.layers.UpSampling2D(data_format="channels_last", name=f"up_{pixels}")(x)
             x = _convolution(width(pixels), 3, name=f"convolution_{2 * number - 1}")(x)
             x = styled(_blurred(x), 2 * number - 1)
         x = styled(_convolution(width(pixels), 3, name=f"convolution_{2 * number}")(x), 2 * number)
     images = to_rgb(x, size)
     if fade:
-        smaller = keras.layers.UpSampling2D(name="up_smaller")(to_rgb(previous, size // 2))
+        smaller = keras.layers.UpSampling2D(data_format="channels_last", name="up_smaller")(to_rgb(previous, size // 2))
         images = Fade(name="fade")([smaller, images])
     return keras.Model(styles, keras.layers.Activation("linear", dtype=_exact(), name="images")(images), name=name)
 
@@ -203,7 +203,8 @@ def stylegan_discriminator(
 
     Returns:
         A functional `keras.Model` from images `(batch, size, size, channels)` to scores `(batch, 1)`, in float32 under
-        every policy of lower precision. Scores depend on the batch: give real and generated images one by one.
+        every policy of lower precision. Scores depend on the batch: give real and generated images one by one. Channels are
+        last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size or `group` is not a positive integer, or `size` not 4, 8, 16, ..., or 4 with `fade`.
