@@ -77,7 +77,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _update(self, mean, variance):
         """Moves the moving averages towards the statistics of a batch."""
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+            before = ops.cast(moving, now.dtype)
+            moving.assign(before * self.momentum + now * (1.0 - self.momentum))
 
 
 def affine_of_product(factor, x, scale, offset, add_factor, add_x):

@@ -1,6 +1,12 @@
 """Layers inside of others: built for the shapes that reach them, or refused in words."""
 
 
+def channel_axis(layer):
+    """Returns the axis of the channels that a layer computes: 1 if it, or a layer inside, has them first, else -1."""
+    inner = [] if layer is None else layer._flatten_layers()
+    return 1 if any(getattr(part, "data_format", None) == "channels_first" for part in inner) else -1
+
+
 def build_part(name, layer, shape):
     """Builds a layer inside of another, unless it is, and returns the shape that it makes of `shape`.
 

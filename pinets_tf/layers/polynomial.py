@@ -7,7 +7,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.parts import build_part, returned_shape
+from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
 
 # Stands for unknown dimensions where the shape that an operator returns is checked.
 _PROBE_SIZE = 32
@@ -89,6 +89,7 @@ class Polynomial(HornerLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self._templates.operator = operator
+        self._channel_axis = channel_axis(operator)
         self.factors = [self._factor(n) for n in range(1, self.order + 1)]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
         self._say_whether_masks_are_supported(self.factors[0])
@@ -100,7 +101,7 @@ class Polynomial(HornerLayer):
 
     @property
     def channel_axis(self):
-        return 1 if getattr(self.operator, "data_format", None) == "channels_first" else -1
+        return self._channel_axis
 
     def _factor_variance(self, letter, n):
         """Returns the variance that factor `letter`_n gives its output for input of variance one, at the start."""

@@ -6,7 +6,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
 from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.parts import build_part, returned_shape
+from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -73,6 +73,7 @@ class PolynomialResidual(HornerLayer):
                     "Pass a layer, a Sequential or a functional model."
                 )
         self.branch = branch
+        self._channel_axis = channel_axis(branch)
         self.shortcut = shortcut
         self.factor = factor
         self._say_whether_masks_are_supported(branch, shortcut, factor)
@@ -81,9 +82,7 @@ class PolynomialResidual(HornerLayer):
 
     @property
     def channel_axis(self):
-        layers = getattr(self.branch, "layers", [self.branch])
-        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in layers)
-        return 1 if first else -1
+        return self._channel_axis
 
     def build(self, input_shape):
         shape = self.compute_output_shape(input_shape)

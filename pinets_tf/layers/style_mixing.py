@@ -69,7 +69,7 @@ class StyleMixing(keras.layers.Layer):
         return ops.where(self._numbers() < (self.styles if self.truncated is None else self.truncated), pulled, styles)
 
     def _numbers(self):
-        return ops.reshape(ops.arange(self.styles), (1, -1, 1))
+        return ops.reshape(ops.arange(self.styles, dtype="int32"), (1, -1, 1))
 
     def _move_average(self, w):
         average = ops.convert_to_tensor(self.average)

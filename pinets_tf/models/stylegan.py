@@ -203,8 +203,8 @@ def stylegan_discriminator(
 
     Returns:
         A functional `keras.Model` from images `(batch, size, size, channels)` to scores `(batch, 1)`, in float32 under
-        every policy of lower precision. Scores depend on the batch: give real and generated images one by one. Channels are
-        last whatever the Keras configuration says.
+        every policy of lower precision. Scores depend on the batch: give real and generated images one by one.
+        Channels are last whatever the Keras configuration says.
 
     Raises:
         ValueError: if a size or `group` is not a positive integer, or `size` not 4, 8, 16, ..., or 4 with `fade`.
