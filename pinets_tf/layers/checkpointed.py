@@ -1,5 +1,7 @@
 """Layers all of whose parts a `tf.train.Checkpoint` finds."""
 
+from typing import Any
+
 import keras
 
 
@@ -14,7 +16,7 @@ class Checkpointed(keras.layers.Layer):
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
         # Other backends have no such method.
-        track = getattr(self, "_track_trackable", None)
+        track: Any = getattr(self, "_track_trackable", None)
         for number, part in enumerate(value if track and isinstance(value, list) else ()):
             if isinstance(part, (keras.layers.Layer, keras.Variable)):
                 track(part, f"{name}_{number}", overwrite=True)

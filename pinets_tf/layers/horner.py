@@ -173,8 +173,8 @@ class HornerLayer(Checkpointed):
         mask = None if mask is None else masks.of_positions(mask, state)
         if isinstance(normalizer, (ProductBatchNormalization, ProductAffine)) and self.normalize_at != "order":
             add_state, add_factor = carry is state, skip is factor
-            added = {"add_factor": add_factor, "add_inputs": add_state, "bias": bias}
-            x = masks.apply(normalizer, state, mask, factor=factor, **added)
+            sums = {"add_factor": add_factor, "add_inputs": add_state, "bias": bias}
+            x = masks.apply(normalizer, state, mask, factor=factor, **sums)
             x = ops.cast(x, wide)
             carry, skip, bias = None if add_state else carry, None if add_factor else skip, None
         else:
