@@ -143,8 +143,8 @@ def test_files_of_a_folder_that_cannot_be_used_are_named(tmp_path):
     assert len(caught) == 1 and caught[0].filename == __file__
     for words in (
         "not usable are left out. Received: ",
-        "8 files, of which 4 are not: broken.jpg (no picture: ",
-        "empty.png (an empty file), short.png (no picture",
+        "8 files, of which 4 are not: broken.jpg (a JPEG without an end",
+        "empty.png (an empty file), short.png (a PNG that is damaged",
         "tiny.png (only 20x7 pixels). Copy them again or remove them.",
     ):
         assert words in str(caught[0].message)
