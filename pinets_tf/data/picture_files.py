@@ -99,9 +99,10 @@ def on_white(contents):
 
 def turned(picture, orientation):
     """Returns a picture (height, width, channels) as it is looked at, also in a graph, for an EXIF orientation."""
-    exchanged, rows, columns = (tf.gather(table, orientation) for table in (_EXCHANGED, _UPSIDE_DOWN, _MIRRORED))
+    exchanged, *reverse = (tf.gather(table, orientation) for table in (_EXCHANGED, _UPSIDE_DOWN, _MIRRORED))
     picture = tf.cond(exchanged == 1, lambda: tf.transpose(picture, [1, 0, 2]), lambda: tf.identity(picture))
-    return picture[:: 1 - 2 * rows, :: 1 - 2 * columns]
+    # Much faster than a slice whose strides are tensors.
+    return tf.reverse(picture, tf.boolean_mask([0, 1], tf.stack(reverse) == 1))
 
 
 def stored_window(window, shape, orientation):
