@@ -35,8 +35,11 @@ class Files:
         self.encoded = encoded
         # Strings of TensorFlow, which take a quarter of the memory of Python's.
         self.paths: Any = None if paths is None else tf.constant([os.fsencode(path) for path in paths])
-        self.name = name or (lambda key: shown(os.fsdecode(self.paths[key].numpy())))
+        self.name = name or self._path
         self.size = len(labels)
+
+    def _path(self, key):
+        return shown(os.fsdecode(self.paths[key].numpy()))
 
     def bytes(self) -> int:
         return 0 if self.paths is None else sum(map(os.path.getsize, self.paths.numpy()))

@@ -637,8 +637,8 @@ def _defect_of_record(record, pixels=False):
         count = len(getattr(features[name], own).value) if own != "no_list" else 0
         if (own, count) != (f"{kind}_list", most):
             return (
-                f"has in {name} {count} values of type {own.removesuffix('_list')} where one of type {kind} is "
-                f"expected. Write {'class numbers' if name == LABEL else 'it'} as {kind}, one for each image."
+                f"has in {name} {count} value{'s' * (count != 1)} of type {own.removesuffix('_list')} where one of "
+                f"type {kind} is expected. Write {'class numbers' if name == LABEL else 'it'} as {kind}, one for each image."
             )
     defect = defect_of(features[ENCODED].bytes_list.value[0]) if pixels else ""
     if defect.startswith("no picture"):
@@ -658,8 +658,8 @@ def _count_records(file):
             count += 1
     if end != size:
         raise ValueError(
-            "A file of photographs is a TFRecord of tf.train.Example, which ends with a whole record. "
-            f"Received: {files.shown(file)} ({size:,} bytes), {_why_cut(file, count - 1)}"
+            "A file of photographs is a TFRecord of tf.train.Example, without compression, which ends with a whole "
+            f"record. Received: {files.shown(file)} ({size:,} bytes), {_why_cut(file, count - 1)}"
         )
     return count
 
