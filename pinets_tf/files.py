@@ -147,4 +147,4 @@ def text_of(content):
 
 def shown(name):
     """Returns a name or path that can be printed, also where it is not UTF-8."""
-    return os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

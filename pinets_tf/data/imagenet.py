@@ -638,7 +638,7 @@ def _defect_of_record(record, pixels=False):
         if (own, count) != (f"{kind}_list", most):
             return (
                 f"has in {name} {count} value{'s' * (count != 1)} of type {own.removesuffix('_list')} where one of "
-                f"type {kind} is expected. Write {'class numbers' if name == LABEL else 'it'} as {kind}, one for each image."
+                f"type {kind} is expected. Write {'class numbers' if name == LABEL else 'it'} so, one for each image."
             )
     defect = defect_of(features[ENCODED].bytes_list.value[0]) if pixels else ""
     if defect.startswith("no picture"):
