@@ -2,13 +2,17 @@
 
 import io
 import re
+import struct
 import warnings
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pinets_tf.data import imagenet, images, pictures
+from pinets_tf.data.epochs import Share
 from pinets_tf.data.picture_files import MOST_SCANS, defect_of, orientation_of, read_picture
 from tests.properties.readers import SEEDS, example, record
 
@@ -129,34 +133,39 @@ def test_all_orientations(kind, order):
         np.testing.assert_array_equal(picture, upright(contents))
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_every_pipeline_turns(kind, orientation, tmp_path):
+def test_every_pipeline_turns(tmp_path):
     """Squares and windows are those of the picture that is looked at."""
-    contents = oriented(kind, orientation, height=64, width=48)
-    whole = upright(contents).astype(float)
-    (tmp_path / "a.jpg").write_bytes(contents)
-    folder = class_folder(tmp_path, "a.jpg")
-    data = imagenet.load(folder)
-    height, width = whole.shape[:2]
-    for epoch in range(2):
-        batches = imagenet.training_batches(data, 1, size=20, epochs=epoch + 1, first_epoch=epoch, flip=False, seed=3)
-        ((top, left, tall, wide),) = imagenet.random_windows([(height, width)], epoch, seed=3)
-        assert (tall, wide) != (height, width)
-        expected = tf.image.resize(whole[top : top + tall, left : left + wide], (20, 20))
-        np.testing.assert_allclose(batch_of(batches, data), expected, atol=6)
-    side, top = 48 * 20 / 24, (height - 40) // 2
-    expected = tf.image.resize(whole[top : top + 40, (width - 40) // 2 :][:, :40], (20, 20))
-    assert side == 40
-    for found in (
-        batch_of(imagenet.validation_batches(data, 1, size=20, resize=24), data),
-        imagenet.read_image(tmp_path / "a.jpg", size=20, resize=24),
-    ):
-        # JPEG decodes what is twice as large at a half, of which the mean of four pixels is near.
-        np.testing.assert_allclose(np.asarray(found).mean((0, 1)), np.mean(expected, (0, 1)), atol=4)
-        np.testing.assert_allclose(found[4:16:4, 4:16:4], expected[4:16:4, 4:16:4], atol=60)
-    expected = tf.image.resize(whole, (20, 20), antialias=True)
-    np.testing.assert_allclose(images.read_image(tmp_path / "a.jpg", (20, 20, 3)), expected, atol=3)
+    whole = {}
+    for split in ("train", "val"):
+        (tmp_path / split / "one").mkdir(parents=True)
+        for number in range(12):
+            contents = oriented(("JPEG", "PNG")[number // 8], number % 8 + 1, height=64, width=48)
+            path = tmp_path / split / "one" / f"{number:02}.jpg"
+            path.write_bytes(contents)
+            whole[path] = upright(contents).astype(float)
+    data = imagenet.load(tmp_path)
+    items = data.training.shuffled(3, tf.constant(0, tf.int64), Share(12)).take(12)
+    order = [Path(data.training.name(int(index))) for (index, _), *_ in items.as_numpy_iterator()]
+    area = (0.1, 0.4)  # Of larger windows JPEG decodes half of the pixels.
+    windows = imagenet.random_windows([whole[path].shape[:2] for path in order], 0, seed=3, area=area)
+    batches = imagenet.training_batches(data, 12, size=20, epochs=1, flip=False, seed=3, area=area)
+    for path, found, (top, left, height, width) in zip(order, next(iter(batches))[0], windows):
+        expected = tf.image.resize(whole[path][top : top + height, left : left + width], (20, 20))
+        np.testing.assert_allclose(found, expected, atol=6)
+    batches = imagenet.validation_batches(data, 12, size=24, resize=30)
+    for path, found in zip(sorted(path for path in whole if "val" in path.parts), next(iter(batches))[0]):
+        side = round(48 * 24 / 30)
+        top, left = ((length - side) // 2 for length in whole[path].shape[:2])
+        expected = tf.image.resize(whole[path][top : top + side, left : left + side], (24, 24))
+        np.testing.assert_allclose(found, expected, atol=6)
+        np.testing.assert_array_equal(found, imagenet.read_image(path, size=24, resize=30))
+        expected = tf.image.resize(whole[path], (20, 20), antialias=True)
+        np.testing.assert_allclose(images.read_image(path, (20, 20, 3)), expected, atol=3)
+        # Decoded at a half, so that each half of the square has the colour that it should have, about.
+        found = imagenet.read_image(path, size=16, resize=16)
+        expected = whole[path][(len(whole[path]) - 48) // 2 :, (whole[path].shape[1] - 48) // 2 :][:48, :48]
+        for half, all_of_half in ((found[:8], expected[:24]), (found[:, :8], expected[:, :24])):
+            np.testing.assert_allclose(half.mean((0, 1)), all_of_half.mean((0, 1)), atol=25)
 
 
 @pytest.mark.parametrize(
@@ -288,8 +297,6 @@ def test_every_reader_reads_rare_pictures(reader, tmp_path):
 
 def interlaced():
     """Returns a PNG with Adam7 passes, which few programs write any more, of one grey pixel."""
-    import struct
-    import zlib
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
