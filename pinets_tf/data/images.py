@@ -240,14 +240,13 @@ def _resized(picture, shape):
     return tf.clip_by_value(tf.image.resize(picture, shape[:2], antialias=True), 0.0, 255.0)
 
 
-def usable(folder, names, read, stacklevel=3):
+def usable(folder, names, read):
     """Reads files, several at once, and returns what is wrong with those that cannot be used, by name, with a warning.
 
     Args:
         folder: where they are.
         names: their names below it.
         read: a function from the number of a file and its contents to what is wrong with it, or an empty string.
-        stacklevel: who is warned, as in `warnings.warn`.
 
     Raises:
         ValueError: if most of them cannot be used.
@@ -274,7 +273,7 @@ def usable(folder, names, read, stacklevel=3):
             )
         warnings.warn(
             f"Pictures that are not usable are left out. {received} Copy them again or remove them.",
-            stacklevel=stacklevel + 1,
+            stacklevel=4,
         )
     return skipped
 
@@ -297,7 +296,7 @@ def _load_folder(folder):
             pictures[number] = picture
         return defect
 
-    skipped = usable(folder, names, read, stacklevel=4)
+    skipped = usable(folder, names, read)
     sizes: dict[tuple, str] = {}
     for name, picture in zip(names, pictures):
         if picture.size:
@@ -436,7 +435,11 @@ def _checked(arrays, names, source):
 
 
 def check_axes(x, name, source):
-    """Raises a `ValueError` if the channels of images (n, height, width, channels) seem to be on another axis."""
+    """Looks whether the channels of images are their last axis.
+
+    Raises:
+        ValueError: if they seem to be on another.
+    """
     _, height, width, channels = x.shape
     if height in (1, 3, 4) and channels > 4 and width > 4:
         raise ValueError(

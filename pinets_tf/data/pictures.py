@@ -249,7 +249,7 @@ def _read_folder(folder, size, channels):
         sides[number] = min(height, width)
         return ""
 
-    skipped = images.usable(folder, found.names, read, stacklevel=3)
+    skipped = images.usable(folder, found.names, read)
     if skipped:
         x, sides = x[sides > 0], sides[sides > 0]
     changes = [f"central squares of {_range(sides)} pixels, resized to {size}"]

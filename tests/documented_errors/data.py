@@ -14,6 +14,11 @@ NO_TRIMESH = ("is made or read with trimesh", "it is not installed", "pip instal
 
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
+    "data.class_folders.read": {"ValueError": ["tests/data/test_images.py::test_folders_that_are_no_classes"]},
+    "data.images.check_axes": {"ValueError": ["tests/data/test_images.py::test_bad_arrays"]},
+    "data.images.usable": {
+        "ValueError": ["tests/data/test_pictures.py::test_files_of_a_folder_that_cannot_be_used_are_named"]
+    },
     "data.epochs.full_batches": {"ValueError": ["tests/data/test_epochs.py::test_full_batches"]},
     "data.epochs.Share": {
         "ValueError": [
@@ -31,6 +36,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/data/test_imagenet.py::test_bad_folders",
             "tests/data/test_imagenet.py::test_bad_records",
+            "tests/data/test_imagenet.py::test_records_of_other_features",
+            "tests/data/test_imagenet.py::test_compressed_records_are_refused_as_such",
             "tests/data/test_imagenet.py::test_failed_download",
         ],
     },
@@ -52,6 +59,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/data/test_images.py::test_missing_and_truncated_files",
             "tests/data/test_images.py::test_bad_arrays",
+            "tests/data/test_images.py::test_folders_that_are_no_classes",
+            "tests/data/test_images.py::test_folder_of_several_sizes",
         ],
     },
     "data.images.training_batches": {
