@@ -26,7 +26,9 @@ R_POLYNETS = keras.initializers.VarianceScaling(16.0, "fan_in", "untruncated_nor
 # The recipe is that of the journal version and of the first author's later code; the paper itself gives none.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string("dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, or the path of an .npz.")
+flags.DEFINE_string(
+    "dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, an .npz, or a folder of images."
+)
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_integer("order", 2, "Order of each residual block; the paper: 2 to 5 (Fig. 8), 1 is a plain residual net.")
 flags.DEFINE_enum("activation", "none", ["none", "relu"], "Activation function of the residual network.")
@@ -93,7 +95,7 @@ def main(argv):
     if FLAGS.dataset == images.SAMPLE:
         training.reduce_for_sample(width=8, epochs=8, batch_size=50, stage_blocks=["1", "1", "1"])
     sizes = f"{len(data.x_train):,} training and {len(data.x_test):,} test images"
-    print(f"{FLAGS.dataset}: {sizes}, {data.classes} classes")
+    print(f"{FLAGS.dataset}: {sizes}, {data.classes} classes", *data.remarks, sep="\n")
     training.run_classifier(
         FLAGS.workdir,
         lambda: lessons(data),

@@ -63,7 +63,7 @@ def main(argv):
     with training.exit_on_bad_input():
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, FLAGS.channels, data_dir=FLAGS.data_dir)
-    print(data.description)
+    print(data.description, *data.remarks, sep="\n")
 
     def lessons():
         batch = FLAGS.batch_size * FLAGS.discriminator_steps

@@ -4,10 +4,11 @@
     python examples/imagenet.py --dataset sample --workdir runs/imagenet_sample
     python examples/imagenet.py --dataset FOLDER --workdir runs/imagenet --predict cat.jpeg
 
-`--dataset` is a folder train/CLASS/*.jpeg and val/CLASS/*.jpeg, a folder of TFRecords, a name of TensorFlow Datasets,
-or `sample`, generated pictures. The defaults are the paper's recipe, for a batch of 1024 on several GPUs. Trains the
-networks of --networks one after the other and prints Table 4 with ours beside it (the paper: top-1 errors of 23.570
-and 22.875 percent); `errors.png` is Fig. 10. The same command goes on where it stopped; `--eval_only` tests what was
+`--dataset` is a folder train/CLASS/*.jpeg and val/CLASS/*.jpeg, a folder CLASS/*.jpeg, of which a tenth is for
+validation, a folder of TFRecords, a name of TensorFlow Datasets, or `sample`, generated pictures. The defaults are the
+paper's recipe, for a batch of 1024 on several GPUs. Trains the networks of --networks one after the other and prints
+Table 4 with ours beside it (the paper: top-1 errors of 23.570 and 22.875 percent); `errors.png` is Fig. 10. The same
+command goes on where it stopped; `--eval_only` tests what was
 saved. `--networks resnet18_linear,pinet18,pinet18_1x1` are the networks without activations of the authors' release
 (18.35, 63.67 and 65.31 percent of right answers), with its recipe `--epochs 100 --recipe_epochs 100 --batch_size 256
 --milestones 30,60,90 --warm_up_epochs 0 --decay_normalization`. What this package reached is in BUILD_NOTES.md.
@@ -104,7 +105,7 @@ def load():
         drawn_shapes.write_sample(folder)
     photographs = imagenet.load(folder, FLAGS.data_dir)
     sizes = f"{photographs.train_size:,} training and {photographs.validation_size:,} validation images"
-    print(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes")
+    print(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes", *photographs.remarks, sep="\n")
     return photographs
 
 

@@ -86,7 +86,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, data_dir=FLAGS.data_dir)
-    print(data.description)
+    print(data.description, *data.remarks, sep="\n")
     for name in FLAGS.networks:
         workdir = Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}"
         training.run_gan(

@@ -160,7 +160,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = {size: pictures.load(FLAGS.dataset, size, data_dir=FLAGS.data_dir) for size in sizes()}
-    print(data[FLAGS.size].description)
+    print(data[FLAGS.size].description, *data[FLAGS.size].remarks, sep="\n")
     for name in FLAGS.networks:
         train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
     if not training.is_chief():

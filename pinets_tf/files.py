@@ -4,6 +4,7 @@
 - Endings are compared without regard to case. Names that are not UTF-8 are files like any other.
 - Hidden files and folders are left out: names that begin with a dot, and those of `SYSTEM`, which file managers make.
 - Links to files and folders are followed; a folder that is reached twice is read once; a link to nothing is left out.
+- A folder that cannot be read is left out.
 - A folder is no file, whatever its name ends in; what lies in it is looked at like the content of any other folder.
 - What is left out is counted and named: `Found.left_out`, in words `Found.description`.
 """
@@ -44,6 +45,11 @@ class Found:
         """The paths of the files, in the order of `names`."""
         return [self.folder / name for name in self.names]
 
+    def joined(self, left_out):
+        """Returns this with more that was left out."""
+        reasons = {reason: (*self.left_out.get(reason, ()), *names) for reason, names in left_out.items() if names}
+        return dataclasses.replace(self, left_out={**self.left_out, **reasons})
+
     @property
     def description(self):
         """One line that counts and names what was left out, or an empty string."""
@@ -64,49 +70,68 @@ def is_hidden(name):
     return name.startswith(".") or name.lower() in SYSTEM
 
 
-def find(folder, suffixes, nested=True):
+def find(folder, suffixes, nested=True, below=("",)):
     """Finds the files of a folder by their endings.
 
     Args:
         folder: a folder that exists.
         suffixes: endings in lower case, such as `(".png",)`.
         nested: whether folders below it are searched too.
+        below: the names of the folders below it that are searched, each of them by itself, so that two of them may be
+            links to one; all of it by default.
 
     Returns:
-        A `Found`. The reasons for leaving something out are "hidden", "links to nothing" and "other files".
+        A `Found`. The reasons for leaving something out are "hidden", "links to nothing", "other files" and "folders
+        that cannot be read".
     """
     folder = expanded(folder)
     names: list[str] = []
-    left_out: dict[str, list[str]] = {"hidden": [], "links to nothing": [], "other files": []}
-    visited = set()
+    left_out: dict[str, list[str]] = {}
 
-    def search(below):
-        status = os.stat(folder / below)
+    def leave_out(reason, name):
+        left_out.setdefault(reason, []).append(name)
+
+    def search(place, visited):
+        try:
+            status = os.stat(folder / place)
+            entries = sorted(os.scandir(folder / place), key=lambda entry: entry.name)
+        except OSError:
+            return leave_out("folders that cannot be read", place or ".")
         if (status.st_dev, status.st_ino) in visited:
-            return
+            return None
         visited.add((status.st_dev, status.st_ino))
-        for entry in sorted(os.scandir(folder / below), key=lambda entry: entry.name):
-            name = f"{below}/{entry.name}" if below else entry.name
+        for entry in entries:
+            name, kind = f"{place}/{entry.name}" if place else entry.name, _kind(entry)
             if is_hidden(entry.name):
-                left_out["hidden"].append(name)
-            elif entry.is_dir():
+                leave_out("hidden", name)
+            elif kind == "folder":
                 if nested:
-                    search(name)
-            elif not entry.is_file():
-                left_out["links to nothing" if entry.is_symlink() else "other files"].append(name)
+                    search(name, visited)
+            elif kind != "file":
+                leave_out("links to nothing" if entry.is_symlink() else "other files", name)
             elif entry.name.lower().endswith(suffixes):
                 names.append(name)
             else:
-                left_out["other files"].append(name)
+                leave_out("other files", name)
 
-    search("")
-    reasons = {reason: tuple(those) for reason, those in left_out.items() if those}
+    for place in below:
+        search(place, set())
+    reasons = {reason: tuple(those) for reason, those in left_out.items()}
     return Found(folder, tuple(sorted(names, key=lambda name: name.split("/"))), reasons)
+
+
+def _kind(entry):
+    """Returns "folder", "file" or neither for the entry of a folder, without a look at the file unless it is a link."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:  # A link to itself.
+        return ""
 
 
 def subfolders(folder):
     """Returns the names of the folders directly below a folder that are not hidden, sorted; links are followed."""
-    return sorted(entry.name for entry in os.scandir(expanded(folder)) if entry.is_dir() and not is_hidden(entry.name))
+    entries = os.scandir(expanded(folder))
+    return sorted(entry.name for entry in entries if not is_hidden(entry.name) and _kind(entry) == "folder")
 
 
 def text_of(content):
@@ -122,4 +147,4 @@ def text_of(content):
 
 def shown(name):
     """Returns a name or path that can be printed, also where it is not UTF-8."""
-    return os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

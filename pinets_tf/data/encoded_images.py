@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from pinets_tf.data.epochs import Share, shuffled
+from pinets_tf.files import shown
 
 # Records that are shuffled at once, and files that are read in turn.
 BLOCK, OPEN_FILES = 2048, 16
@@ -23,19 +24,33 @@ class Files:
     """Images with a number each, in files or in memory, in any order.
 
     A source yields the items of a `Share` with their number among them in the order of an epoch and the keys of the
-    `REMEMBERED` items before, the last first. `read` makes encoded bytes and a label of an item, `name` and `contents`
-    the two of a key.
+    `REMEMBERED` items before, the last first. `read` makes encoded bytes and a label of an item, `name` and `item` the
+    name, and bytes and label, of a key.
     """
 
+    unreadable = "a file that cannot be opened"
+
     def __init__(self, labels, paths=None, encoded: Any = None, name: Callable[[int], str] | None = None):
-        self.labels, self.encoded = tf.constant(labels, tf.int32), encoded
+        self.labels: Any = tf.constant(labels, tf.int32)
+        self.encoded = encoded
         # Strings of TensorFlow, which take a quarter of the memory of Python's.
-        self.paths: Any = None if paths is None else tf.constant(paths)
-        self.name = name or (lambda key: os.fsdecode(self.paths[key].numpy()))
+        self.paths: Any = None if paths is None else tf.constant([os.fsencode(path) for path in paths])
+        self.name = name or self._path
         self.size = len(labels)
+
+    def _path(self, key):
+        return shown(os.fsdecode(self.paths[key].numpy()))
 
     def bytes(self) -> int:
         return 0 if self.paths is None else sum(map(os.path.getsize, self.paths.numpy()))
+
+    def facts(self):
+        """Yields what tells this from other images: labels, and names without the folder of all, and sizes."""
+        yield self.labels.numpy()
+        if self.paths is not None:
+            paths = self.paths.numpy().tolist()
+            above = len(os.path.commonpath(paths))
+            yield [(path[above:], os.path.getsize(path)) for path in paths]
 
     def in_memory(self):
         if self.encoded is not None:
@@ -77,18 +92,29 @@ class Files:
         return tf.gather(self.encoded, index), label
 
     def contents(self, key):
-        return self.read((key, 0))[0].numpy()
+        return self.item(key)[0]
+
+    def item(self, key):
+        """Returns the bytes and the label of an image."""
+        return self.read((key, 0))[0].numpy(), int(self.labels[key])
 
 
 class Records:
     """Images in TFRecords, as `Files`. `parse` makes encoded bytes and a label of a record."""
 
+    unreadable = "a record that is damaged, or has features of other types"
+
     def __init__(self, files, counts, parse):
-        self.files, self.paths, self.counts, self.parse = tuple(files), tf.constant(files), tuple(counts), parse
+        self.files, self.counts, self.parse = tuple(files), tuple(counts), parse
+        self.paths = tf.constant([os.fsencode(file) for file in files])
         self.size = sum(counts)
 
     def bytes(self):
         return sum(map(os.path.getsize, self.files))
+
+    def facts(self):
+        """Yields what tells this from other images: the names of the files, their sizes and numbers of records."""
+        yield [(os.path.basename(file), os.path.getsize(file)) for file in self.files], self.counts
 
     def in_memory(self):
         def read(item, number, recent):
@@ -144,11 +170,16 @@ class Records:
         return self.parse(item)
 
     def name(self, key):
-        return f"{self.files[key // FILE]}, record {key % FILE}"
+        return f"{shown(self.files[key // FILE])}, record {key % FILE}"
 
     def contents(self, key):
-        record = tf.data.TFRecordDataset(self.files[key // FILE]).skip(key % FILE).take(1)
-        return self.parse(record.get_single_element())[0].numpy()
+        return self.item(key)[0]
+
+    def item(self, key):
+        """Returns the bytes and the label of an image."""
+        record = tf.data.TFRecordDataset(self.paths[key // FILE]).skip(key % FILE).take(1)
+        contents, label = self.parse(record.get_single_element())
+        return contents.numpy(), int(label)
 
 
 def cached(source, cache):

@@ -2,19 +2,37 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from pinets_tf import files
+from pinets_tf.data import class_folders
 from pinets_tf.data.encoded_images import CHUNK, EPOCH, Files, Records, cached
 from pinets_tf.data.epochs import Share, full_batches
-from pinets_tf.data.images import defect_of
+from pinets_tf.data.fingerprints import fingerprint
+from pinets_tf.data.picture_files import (
+    ENDINGS,
+    KINDS,
+    damage_of,
+    defect_of,
+    on_white,
+    orientation_of,
+    read_picture,
+    stored_window,
+    turned,
+)
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
+# What a folder beside `train` may be called, the first that is there.
+HELD_OUT = ("val", "validation")
+ENCODED, LABEL = "image/encoded", "image/class/label"
+NAMES = ("image/class/synset", "image/class/text")
+# The bytes of a file in which the orientation of a picture is looked for.
+HEAD = 2**17
 # Training records whose labels are looked at.
 LABELS_READ = 10_000
 # Windows drawn for an image.
@@ -25,13 +43,20 @@ ATTEMPTS = 10
 class Photographs:
     """Encoded training and validation images with their classes.
 
-    `skipped` maps the name of every unreadable image that was met so far to what is wrong with it.
+    `skipped` maps the name of every unreadable image that was met so far to what is wrong with it. `remarks` are lines
+    that whoever trains should read first, such as what was left out.
     """
 
     class_names: tuple[str, ...]
     training: "Files | Records"
     validation: "Files | Records"
     skipped: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
+    remarks: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self):
+        """A short string that differs where names or sizes of the files, labels, or names of the classes do."""
+        return fingerprint(self.class_names, *self.training.facts(), *self.validation.facts())
 
     @property
     def classes(self):
@@ -49,10 +74,14 @@ class Photographs:
 def load(dataset, data_dir=None):
     """Finds photographs and their classes, and looks at whatever can be wrong with them before training starts.
 
+    Which files of a folder are read and which are left out is in `docs/readers.md`.
+
     Args:
         dataset: one of
-            - the path of a folder `train/CLASS/*.jpeg` (or jpg, png) with the same classes in `val` or `validation`;
-              they are numbered in the order of their names;
+            - the path of a folder `train/CLASS/*.jpeg` (or jpg, jfif, png, bmp, gif, webp; also in folders below CLASS)
+              with the same classes in `val` or `validation`; they are numbered in the order of their names;
+            - the path of a folder `CLASS/*.jpeg` of at least two classes, of which a tenth of each is for validation,
+              chosen by a hash of the file name; a class keeps one image for training, and one of two for validation;
             - the path of a folder of TFRecords `train-00000-of-01024`, `validation-00000-of-00128` with the features
               image/encoded, image/class/label and perhaps image/class/text or image/class/synset, the names. Labels
               count from 0 if a 0 occurs in the validation files or in the first 10,000 training records, else from 1,
@@ -67,24 +96,26 @@ def load(dataset, data_dir=None):
     Raises:
         FileNotFoundError: if the folder does not exist.
         ImportError: if TensorFlow Datasets is needed and not installed.
-        ValueError: if there are no images, classes differ between the splits or are empty, a record lacks a feature,
-            or TensorFlow Datasets cannot prepare the set.
+        ValueError: if there are no images, classes differ between the splits or are empty, records are compressed, or
+            lack a feature or have it of another type, or TensorFlow Datasets cannot prepare the set.
     """
-    folder = Path(dataset).expanduser()
+    folder = files.expanded(dataset)
     if folder.is_dir():
-        if (folder / "train").is_dir():
+        if class_folders.is_split(folder):
             return _load_folder(folder)
-        if any(folder.glob("train-*")):
+        if any(path.is_file() for path in folder.glob("train-*")):
             return _load_records(folder)
+        if class_folders.is_of_classes(folder):
+            return _load_folder(folder)
         raise ValueError(
-            "A folder of photographs holds train/CLASS/*.jpeg and val/CLASS/*.jpeg, or TFRecords train-* and "
-            f"validation-*. Received: {folder}, with neither a folder 'train' nor files 'train-*'. "
-            "Pass the folder that holds them."
+            "A folder of photographs holds train/CLASS/*.jpeg and val/CLASS/*.jpeg, CLASS/*.jpeg of at least two "
+            f"classes, or TFRecords train-* and validation-*. Received: {files.shown(folder)}, with neither a folder "
+            "'train' nor files 'train-*' nor folders of classes. Pass the folder that holds them."
         )
     if folder.is_absolute() or str(dataset).startswith((".", "~")):
         raise FileNotFoundError(
             "A dataset is a folder that exists or a name of TensorFlow Datasets. "
-            f"Received: {str(dataset)!r}, which is not a folder. Correct the path."
+            f"Received: {files.shown(dataset)!r}, which is not a folder. Correct the path."
         )
     return _load_tfds(str(dataset), data_dir)
 
@@ -112,7 +143,8 @@ def training_batches(
 
     A crop has a random share of the area of its image and a random ratio of width to height, uniform in its logarithm;
     of ten windows drawn the first that lies in the image is taken, else the largest of such a ratio. Only that window
-    is decoded, and resized bilinearly. If it has at least 2, 4 or 8 times the size asked for, JPEG decodes it at a
+    is decoded, and resized bilinearly; all of it is seen as it is looked at, turned as the EXIF data of the image say,
+    with what is transparent on white. If it has at least 2, 4 or 8 times the size asked for, JPEG decodes it at a
     half, a quarter or an eighth of its resolution, which averages pixels that the resizing would leave out.
 
     Order and crops depend on `seed`, the epoch and the position in it alone, so a run that starts at a later epoch sees
@@ -158,8 +190,9 @@ def training_batches(
 
     def decode(candidate, draws):
         (item, number, recent), (sides, place, mirrored) = candidate, draws
-        contents, label = source.read(item)
-        image = _decode(contents, lambda shape: _random_window(shape, sides, place, ratio), size)
+        contents, label = _checked(source.read(item), photographs.classes)
+        window = functools.partial(_random_window, sides=sides, place=place, ratio=ratio)
+        image = _decode(contents, window, size, _orientation(contents))
         if flip:
             image = tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
         return image, label, number, recent
@@ -171,7 +204,7 @@ def training_batches(
         images = images.map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
         images = images.concatenate(_too_few(images, source))
         batches = _resized(images, size).batch(part.of_replica, drop_remainder=True)
-        return _reported(batches, source, photographs.skipped).take(steps * part.replicas)
+        return _reported(batches, source, photographs).take(steps * part.replicas)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
     count = (epochs - first_epoch) * steps * part.replicas
@@ -206,14 +239,14 @@ def validation_batches(photographs, batch_size, *, size=224, resize=256, cache="
     source = cached(photographs.validation, cache)
 
     def decode(item, number, recent):
-        contents, label = source.read(item)
-        return _decode(contents, window, size), label, number, recent
+        contents, label = _checked(source.read(item), photographs.classes)
+        return _decode(contents, window, size, _orientation(contents)), label, number, recent
 
     images = source.in_order(part).map(decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     # An empty batch after the last tells apart the end of the images and unreadable images at the end.
     end = (tf.zeros((0, size, size, 3)), tf.zeros(0, tf.int32), *source.end(part))
     batches = _resized(images, size).batch(part.of_replica).concatenate(tf.data.Dataset.from_tensors(end))
-    batches = _reported(batches, source, photographs.skipped)
+    batches = _reported(batches, source, photographs)
     return batches.filter(lambda x, y: tf.size(y) > 0).prefetch(tf.data.AUTOTUNE)
 
 
@@ -225,30 +258,30 @@ def read_image(path, *, size=224, resize=256):
         ValueError: if it is no image that can be read, or `resize` is less than `size`.
     """
     _check_crop(size, resize)
-    path = Path(path).expanduser()
+    path = files.expanded(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"An image is read from a file that exists. Received: {str(path)!r}, which is no file in "
-            f"{path.resolve().parent}. Correct the path."
+            f"An image is read from a file that exists. Received: {files.shown(path)!r}, which is no file in "
+            f"{files.shown(path.resolve().parent)}. Correct the path."
         )
     contents = path.read_bytes()
     defect = defect_of(contents)
-    if defect:
-        raise ValueError(
-            "An image is a JPEG, PNG, GIF, BMP or WebP file. "
-            f"Received: {str(path)!r}, which cannot be read ({defect}). Save or copy it again."
-        )
     try:
-        return decode_image(tf.constant(contents), size=size, resize=resize).numpy()
-    except (tf.errors.OpError, UnicodeDecodeError) as error:  # TensorFlow cites the bytes of a very short file.
-        raise ValueError(
-            "An image is a JPEG, PNG, GIF, BMP or WebP file. "
-            f"Received: {str(path)!r}, which cannot be read ({_what_is_wrong(contents)}). Save or copy it again."
-        ) from error
+        if not defect:
+            orientation = tf.constant(orientation_of(contents))
+            image = _decode(tf.constant(contents), _central_window(size, resize), size, orientation)
+            return _resize(image, size).numpy()
+    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow cites the bytes of a very short file.
+        defect = damage_of(contents)
+    raise ValueError(
+        f"An image is {KINDS}. Received: {files.shown(path)!r}, which cannot be read ({defect}). Save or copy it again."
+    )
 
 
 def decode_image(contents, *, size=224, resize=256):
-    """Returns what `read_image` makes of the contents of a file, also in a graph.
+    """Returns what `read_image` makes of the contents of a file, also in a graph, except that nothing is turned.
+
+    The transparent pixels of a GIF, and of a PNG in which one colour is transparent, are not white there.
 
     Args:
         contents: a string tensor, the bytes of a JPEG, PNG, GIF, BMP or WebP file.
@@ -339,14 +372,40 @@ def _central_window(size, resize):
     return window
 
 
-def _decode(contents, window, size):
+def _orientation(contents):
+    """Returns the EXIF orientation of a JPEG in a graph, and 1 for other files, which `read_picture` turns."""
+
+    def look():
+        head = tf.strings.substr(contents, 0, HEAD)
+        found = tf.numpy_function(lambda head: np.int32(orientation_of(head)), [head], tf.int32, stateful=False)
+        return tf.ensure_shape(found, ())
+
+    start = tf.strings.join([tf.strings.substr(contents, 0, 22), "\0" * 22])
+    # Tables that follow at once, or after what JFIF says, come after EXIF data, so that there are none.
+    tables, jfif, then = (tf.strings.substr(start, place, count) for place, count in ((2, 2), (2, 4), (20, 2)))
+    without = (tables == b"\xff\xdb") | ((jfif == b"\xff\xe0\0\x10") & (then == b"\xff\xdb"))
+    is_jpeg = tf.strings.substr(start, 0, 2) == b"\xff\xd8"
+    return tf.cond(is_jpeg & ~without, look, lambda: 1)
+
+
+def _decode(contents, window, size, orientation=None):
     """Returns the window of an image as uint8, at a half, a quarter or an eighth if it is so much larger than `size`.
 
-    `window` is a function from height and width to the y, x, height and width that are wanted.
+    `window` is a function from height and width to the y, x, height and width that are wanted. Without an orientation
+    nothing is turned, and no Python is needed, so that the graph can be exported.
     """
 
     def crop():
-        wanted = window(tf.image.extract_jpeg_shape(contents)[:2])
+        shape = tf.image.extract_jpeg_shape(contents)[:2]
+        if orientation is None:
+            return reduced(window(shape))
+        return tf.cond(
+            orientation == 1,
+            lambda: reduced(window(shape)),
+            lambda: turned(reduced(stored_window(window, shape, orientation)), orientation),
+        )
+
+    def reduced(wanted):
         larger = tf.reduce_min(wanted[2:]) // size
         return tf.cond(larger < 2, lambda: scaled(wanted, 1), lambda: smaller(wanted, larger))
 
@@ -358,14 +417,36 @@ def _decode(contents, window, size):
         return tf.raw_ops.DecodeAndCropJpeg(contents=contents, crop_window=wanted, channels=3, ratio=ratio)
 
     def whole():
-        image = tf.io.decode_image(contents, channels=3, expand_animations=False)
+        image = on_white(contents) if orientation is None else _in_python(contents)
         y, x, height, width = tf.unstack(window(tf.shape(image)[:2]))
         return image[y : y + height, x : x + width]
 
     # A JPEG that ends too early is seen to be so when it is decoded to the end, and a crop may not be. No other format
     # ends like a JPEG.
     intact = tf.equal(tf.strings.substr(contents, -2, 2), b"\xff\xd9")
-    return tf.cond(intact, crop, whole)
+    return tf.ensure_shape(tf.cond(intact, crop, whole), (None, None, 3))
+
+
+def _in_python(contents):
+    """Returns what `read_picture` makes of the bytes of an image, in a graph; fails where it cannot be read."""
+
+    def read(contents):
+        picture, _ = read_picture(contents)
+        return np.zeros((0, 0, 3), "uint8") if picture is None else picture
+
+    if tf.executing_eagerly():
+        image = read(contents.numpy())
+    else:
+        image = tf.ensure_shape(tf.numpy_function(read, [contents], tf.uint8, stateful=False), (None, None, 3))
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(image), "no picture")]):
+        return tf.identity(image)
+
+
+def _checked(item, classes):
+    """Returns contents and label, and fails for a label that is none of so many classes."""
+    contents, label = item
+    with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [label])]):
+        return contents, tf.identity(label)
 
 
 def _resize(image, size):
@@ -378,13 +459,14 @@ def _resized(images, size):
     return images.map(lambda image, *rest: (_resize(image, size), *rest), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _reported(batches, source, skipped):
-    """Drops the numbers from batches, and enters in `skipped` which images are missing between them."""
+def _reported(batches, source, photographs):
+    """Drops the numbers from batches, and enters in `photographs.skipped` which images are missing between them."""
+    skipped = photographs.skipped
 
     def report(recent, gaps):
         for keys, gap in zip(recent, gaps):
             for key in keys[:gap].tolist():
-                skipped.setdefault(source.name(key), _what_is_wrong(source.contents(key)))
+                skipped.setdefault(source.name(key), _what_is_wrong(source, key, photographs.classes))
             if gap > len(keys):
                 skipped.setdefault(
                     f"{gap - len(keys)} images before {source.name(int(keys[-1]))}",
@@ -421,118 +503,85 @@ def _too_few(images, source):
     return tf.data.Dataset.range(1).map(fail)
 
 
-def _what_is_wrong(contents):
-    if not contents:
-        return "an empty file"
+def _what_is_wrong(source, key, classes):
     try:
-        tf.io.decode_image(contents, channels=3, expand_animations=False)
-    except tf.errors.OpError as error:
-        if contents.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in contents[-64:]:
-            return f"a JPEG without an end, {len(contents):,} bytes"
-        return str(error.message).split("}} ")[-1].split(" [Op:")[0]
-    return "was not readable when it was asked for"
+        contents, label = source.item(key)
+    except tf.errors.OpError:
+        return source.unreadable
+    if not 0 <= label < classes:
+        return f"the label {label}, counted from 0, of {classes} classes"
+    return read_picture(contents)[1] or "was not readable when it was asked for"
 
 
 def _load_folder(folder):
-    validation = next((folder / name for name in ("val", "validation") if (folder / name).is_dir()), None)
-    if validation is None:
-        raise ValueError(
-            "A folder of photographs holds train/CLASS/*.jpeg and val/CLASS/*.jpeg. "
-            f"Received: {folder} without a folder 'val' or 'validation'. Put images of every class there too."
-        )
-    classes = {part: _class_files(part) for part in (folder / "train", validation)}
-    names = sorted(classes[folder / "train"])
-    if names != sorted(classes[validation]):
-        differ = sorted(set(names) ^ set(classes[validation]))
-        raise ValueError(
-            "Training and validation images must have the same classes. "
-            f"Received: {folder} with {', '.join(differ[:5])}{' ...' * (len(differ) > 5)} in one of them only "
-            f"({len(names)} and {len(classes[validation])} classes). Add or remove these folders."
-        )
-    sources: list[Files] = []
-    for part in classes.values():
-        labels = np.repeat(np.arange(len(names)), [len(part[name]) for name in names])
-        sources.append(Files(labels, paths=[path for name in names for path in part[name]]))
-    training, held_out = sources
-    return Photographs(tuple(names), training, held_out)
-
-
-def _class_files(folder):
-    """Returns the sorted image files of every class below `folder`."""
-    files = {}
-    for entry in Path(folder).iterdir():
-        if entry.is_dir() and not entry.name.startswith("."):
-            names = sorted(name for name in os.listdir(entry) if name.lower().endswith(SUFFIXES))
-            files[entry.name] = [os.path.join(entry, name) for name in names]
-    if not files:
-        raise ValueError(
-            f"A folder of photographs has a folder for each class. Received: {folder} without any. "
-            f"Put the images of a class into {folder / 'CLASS'}."
-        )
-    empty = sorted(name for name in files if not files[name])
-    if empty:
-        raise ValueError(
-            f"Every class needs images that end in {', '.join(SUFFIXES)}. "
-            f"Received: {folder} with nothing in {', '.join(empty[:5])}{' ...' * (len(empty) > 5)}. "
-            "Add images or remove the folder."
-        )
-    return files
+    found = class_folders.read(folder, ENDINGS, HELD_OUT)
+    training, held_out = (
+        Files(labels, paths=[os.path.join(folder, name) for name in names])
+        for names, labels in ((found.training, found.training_labels), (found.held_out, found.held_out_labels))
+    )
+    return Photographs(found.class_names, training, held_out, remarks=found.remarks)
 
 
 def _load_records(folder):
-    splits = [sorted(str(path) for path in folder.glob(pattern)) for pattern in ("train-*", "validation-*")]
+    splits = []
+    for start in ("train-", "validation-"):
+        found = files.find(folder, "", nested=False)
+        splits.append([str(folder / name) for name in found.names if name.startswith(start)])
     if not splits[1]:
         raise ValueError(
             "A folder of TFRecords holds files train-* and validation-*. "
-            f"Received: {folder} without files 'validation-*'. Add them."
+            f"Received: {files.shown(folder)} without files 'validation-*'. Add them."
         )
     # First of all, since TensorFlow 2.21 ends the process where a record promises more bytes than there are.
-    counts = [[_count_records(file) for file in files] for files in splits]
-    for files in splits:
-        _check_features(files[0])
+    counts = [[_count_records(file) for file in paths] for paths in splits]
+    for paths in splits:
+        _check_first(paths[0])
     spec = {
-        "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
-        "image/class/text": tf.io.FixedLenFeature([], tf.string, ""),
-        "image/class/synset": tf.io.FixedLenFeature([], tf.string, ""),
+        LABEL: tf.io.FixedLenFeature([], tf.int64),
+        **dict.fromkeys(NAMES, tf.io.FixedLenFeature([], tf.string, "")),
     }
     labels: list[set[int]] = []
     seen: dict[int, bytes] = {}
-    for files, most in zip(splits, (LABELS_READ, -1)):
-        records = tf.data.TFRecordDataset(files, num_parallel_reads=tf.data.AUTOTUNE).take(most).batch(256)
+    for paths, most in zip(splits, (LABELS_READ, -1)):
+        encoded = list(map(os.fsencode, paths))
+        records = tf.data.TFRecordDataset(encoded, num_parallel_reads=tf.data.AUTOTUNE).take(most).batch(256)
         parsed = records.map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
         try:
             found = {name: np.concatenate(parts) for name, parts in _joined(parsed).items()}
         except tf.errors.OpError as error:
-            raise ValueError(
-                "A file of photographs is a TFRecord of tf.train.Example. "
-                f"Received: {folder}, where {files[0]} or one after it is damaged ({error.message}). Copy it again."
-            ) from error
-        labels.append(set(found["image/class/label"].tolist()))
-        for name in ("image/class/synset", "image/class/text"):
-            seen |= {label: text for label, text in zip(found["image/class/label"], found[name]) if text}
+            raise ValueError(f"{_RULE} Received: {_first_defect(paths)}") from error
+        labels.append(set(found[LABEL].tolist()))
+        for name in NAMES:
+            seen |= {label: text for label, text in zip(found[LABEL].tolist(), found[name]) if text}
     first = 0 if 0 in labels[0] | labels[1] else 1
     expected = set(range(first, max(labels[1]) + 1))
     if labels[1] != expected or not labels[0] <= expected:
         missing, more = sorted(expected - labels[1]), sorted((labels[0] | labels[1]) - expected)
         raise ValueError(
             "Every class needs validation images, and labels count from 0, or from 1, without gaps. "
-            f"Received: {folder} with the labels {first} to {max(labels[1])} in the validation files, "
+            f"Received: {files.shown(folder)} with the labels {first} to {max(labels[1])} in the validation files, "
             f"{f'without {missing[:5]}' if missing else f'and {more[:5]} beside them'}. Write the files again."
         )
-    names = tuple(seen[label].decode() if label in seen else str(label - first) for label in sorted(expected))
+    names = tuple(files.text_of(seen[label]) if label in seen else str(label - first) for label in sorted(expected))
 
     def parse(record):
         features = tf.io.parse_single_example(
             record,
             {
-                "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
-                "image/class/label": tf.io.FixedLenFeature([], tf.int64, -1),
+                ENCODED: tf.io.FixedLenFeature([], tf.string, ""),
+                LABEL: tf.io.FixedLenFeature([], tf.int64, -1),
             },
         )
-        return features["image/encoded"], tf.cast(features["image/class/label"], tf.int32) - first
+        return features[ENCODED], tf.cast(features[LABEL], tf.int32) - first
 
-    training, validation = (Records(files, count, parse) for files, count in zip(splits, counts))
+    training, validation = (Records(paths, count, parse) for paths, count in zip(splits, counts))
     return Photographs(names, training, validation)
+
+
+_RULE = (
+    "A record is a tf.train.Example with the features image/encoded, the bytes of one JPEG or PNG file, and "
+    "image/class/label, one integer."
+)
 
 
 def _joined(dicts):
@@ -544,23 +593,57 @@ def _joined(dicts):
     return lists
 
 
-def _check_features(file):
+def _check_first(file):
+    """Raises a `ValueError` for what is wrong with the first record, which is mostly wrong with all of them."""
     try:
-        record = next(tf.data.TFRecordDataset(file).as_numpy_iterator(), None)
-        features = set() if record is None else set(tf.train.Example.FromString(record).features.feature)
-    except (
-        Exception
-    ) as error:  # Of TensorFlow for a file that is no TFRecord, of protobuf for a record of another kind.
-        raise ValueError(
-            "A file of photographs is a TFRecord of tf.train.Example. "
-            f"Received: {file}, which cannot be read ({type(error).__name__}). Write or copy it again."
-        ) from error
-    missing = {"image/encoded", "image/class/label"} - features
+        record = next(tf.data.TFRecordDataset(os.fsencode(file)).as_numpy_iterator(), None)
+    except tf.errors.OpError as error:
+        raise ValueError(f"{_RULE} Received: {_first_defect([file])}") from error
+    defect = "holds no records. Write it again." if record is None else _defect_of_record(record, pixels=True)
+    if defect:
+        raise ValueError(f"{_RULE} Received: {files.shown(file)}, which {defect}")
+
+
+def _first_defect(paths):
+    """Returns which record of some files is the first that cannot be used, why, and what to do."""
+    for path in paths:
+        records = tf.data.TFRecordDataset(os.fsencode(path)).as_numpy_iterator()
+        for number in itertools.count():
+            try:
+                record = next(records)
+            except StopIteration:
+                break
+            except tf.errors.OpError:
+                return f"{files.shown(path)}, whose record {number} is damaged. Copy it again."
+            defect = _defect_of_record(record)
+            if defect:
+                return f"{files.shown(path)}, whose record {number} {defect}"
+    return f"{files.shown(paths[0])} or one after it, which cannot be read. Copy them again."
+
+
+def _defect_of_record(record, pixels=False):
+    """Returns what is wrong with the features of a record, and what to do, or an empty string."""
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except Exception:  # Of protobuf, whose class depends on how it is built.
+        return "is no tf.train.Example. Write it again."
+    missing = sorted({ENCODED, LABEL} - set(features))
     if missing:
-        raise ValueError(
-            "A record needs the features image/encoded and image/class/label. "
-            f"Received: {file} with {', '.join(sorted(features)) or 'no records'}. Add {', '.join(sorted(missing))}."
-        )
+        return f"has the features {', '.join(sorted(features)) or 'none'}. Add {', '.join(missing)}."
+    for name, kind, most in ((ENCODED, "bytes", 1), (LABEL, "int64", 1), *((name, "bytes", 1) for name in NAMES)):
+        if name not in features:
+            continue
+        own = features[name].WhichOneof("kind") or "no_list"
+        count = len(getattr(features[name], own).value) if own != "no_list" else 0
+        if (own, count) != (f"{kind}_list", most):
+            return (
+                f"has in {name} {count} value{'s' * (count != 1)} of type {own.removesuffix('_list')} where one of "
+                f"type {kind} is expected. Write {'class numbers' if name == LABEL else 'it'} so, one for each image."
+            )
+    defect = defect_of(features[ENCODED].bytes_list.value[0]) if pixels else ""
+    if defect.startswith("no picture"):
+        return f"has in {ENCODED} {defect}. Write the bytes of a JPEG or PNG file, as tf.io.encode_jpeg makes them."
+    return ""
 
 
 def _count_records(file):
@@ -575,10 +658,21 @@ def _count_records(file):
             count += 1
     if end != size:
         raise ValueError(
-            "A file of photographs is a TFRecord of tf.train.Example, which ends with a whole record. "
-            f"Received: {file} ({size:,} bytes), whose record {count - 1} is cut off. Write or copy it again."
+            "A file of photographs is a TFRecord of tf.train.Example, without compression, which ends with a whole "
+            f"record. Received: {files.shown(file)} ({size:,} bytes), {_why_cut(file, count - 1)}"
         )
     return count
+
+
+def _why_cut(file, record):
+    with open(file, "rb") as stream:
+        head = stream.read(2)
+    if head == b"\x1f\x8b":
+        return "which is compressed with GZIP. Decompress it with gunzip, since its images are compressed anyway."
+    # What ZLIB begins with: a method and a checksum of two bytes.
+    if head[:1] == b"\x78" and int.from_bytes(head, "big") % 31 == 0:
+        return "which is compressed with ZLIB. Write it without compression, since its images are compressed anyway."
+    return f"whose record {record} is cut off. Write or copy it again."
 
 
 def _load_tfds(name, data_dir):
@@ -594,7 +688,7 @@ def _load_tfds(name, data_dir):
             "A dataset is a folder of photographs or a name of TensorFlow Datasets. "
             f"Received: {name!r}. Pass for example imagenet2012, imagenette, or the path of a folder."
         )
-    builder = tfds.builder(name, data_dir=data_dir)
+    builder = tfds.builder(name, data_dir=data_dir and files.expanded(data_dir))
     features = builder.info.features
     image, label = (dict(features.items()).get(key) for key in ("image", "label"))
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):

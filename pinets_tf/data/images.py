@@ -1,27 +1,67 @@
 """Labelled images that fit in memory: a name or a path in, arrays and endless `tf.data` batches out."""
 
 import dataclasses
-import struct
+import functools
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from pinets_tf import files
+from pinets_tf.data import class_folders, remarks
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.data.fingerprints import fingerprint
+from pinets_tf.data.picture_files import (
+    ENDINGS,
+    KINDS,
+    MOST_PIXELS,
+    defect_of,
+    on_white,
+    orientation_of,
+    read_picture,
+)
 from pinets_tf.npz import Npz
+
+__all__ = [
+    "MOST_PIXELS",
+    "LabelledImages",
+    "decode_image",
+    "defect_of",
+    "load",
+    "orientation_of",
+    "read_image",
+    "steps_per_epoch",
+    "test_batches",
+    "training_batches",
+]
 
 SAMPLE = "sample"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-# No picture of more pixels is decoded, which takes three bytes for each and more where it is resized.
-MOST_PIXELS = 2**26
-# A progressive JPEG has ten scans; each goes over all pixels, and takes a few bytes.
-MOST_SCANS = 100
+# What a folder beside `train` may be called, the first that is there.
+HELD_OUT = ("test", "val", "validation")
+GREY = np.array([[0.299], [0.587], [0.114]], "float32")
+NAMED = 5
+# More labels than that are numbers of something else, such as products or days.
+MOST_CLASSES = 10**6
+# What arrays that are no images in uint8 have to become.
+CONVERSIONS = {
+    "b": "Save grey levels 0 to 255: 255 * x.astype('uint8').",
+    "f": "Save grey levels 0 to 255 as uint8; of x from 0 to 1: (255 * x).round().astype('uint8').",
+    "u": "Save grey levels 0 to 255 as uint8; of x of 16 bits: (x // 257).astype('uint8').",
+    "i": "Save grey levels 0 to 255: x.astype('uint8').",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledImages:
-    """Training and test images, uint8 in [0, 255] of shape (n, height, width, channels), and integer labels."""
+    """Training and test images, uint8 in [0, 255] of shape (n, height, width, channels), and integer labels.
+
+    `skipped` maps the name of every file of a folder that was left out as unusable to what is wrong with it. `remarks`
+    are lines that whoever trains should read first: what was left out, classes without images, test images that are
+    trained with.
+    """
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -29,6 +69,13 @@ class LabelledImages:
     y_test: np.ndarray
     classes: int
     class_names: tuple[str, ...]
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self):
+        """A short string that differs where images, labels or names of classes do."""
+        return fingerprint(self.x_train, self.y_train, self.x_test, self.y_test, self.class_names)
 
     def mean_and_variance(self):
         """Returns the mean and the variance of each channel over the training images, in grey levels."""
@@ -44,10 +91,18 @@ class LabelledImages:
 def load(dataset, data_dir=None):
     """Loads labelled images by name or from a file.
 
+    Which files of a folder are read and which are left out is in `docs/readers.md`.
+
     Args:
-        dataset: `"sample"` (6,500 Fashion-MNIST images that come with the package), the path of an `.npz` file with the
-            arrays x_train, y_train, x_test and y_test, or the name of an image classification set of TensorFlow
-            Datasets with the splits train and test, such as `"cifar10"`.
+        dataset: one of
+            - `"sample"` (6,500 Fashion-MNIST images that come with the package);
+            - the path of an `.npz` file with the arrays x_train, y_train, x_test and y_test, and perhaps class_names;
+            - the path of a folder `train/CLASS/*` with the same classes in `test`, `val` or `validation`, or of a
+              folder `CLASS/*`, of which a tenth of each class is for the test, chosen by a hash of the file name. The
+              pictures have one size, and become colour. They are turned as their EXIF data say, and what is transparent
+              lies on white;
+            - the name of an image classification set of TensorFlow Datasets with the splits train and test, such as
+              `"cifar10"`.
         data_dir: the folder of TensorFlow Datasets, or `None` for its default.
 
     Returns:
@@ -56,13 +111,17 @@ def load(dataset, data_dir=None):
     Raises:
         FileNotFoundError: if the file does not exist.
         ImportError: if TensorFlow Datasets is needed and not installed.
-        ValueError: if the file cannot be read, an array is missing, or shapes, types or labels do not fit.
+        ValueError: if the file cannot be read, an array is missing, shapes, types or labels do not fit, or a folder has
+            no classes or pictures of several sizes.
     """
     if dataset == SAMPLE:
         with resources.as_file(resources.files("pinets_tf.data") / "fashion_mnist_sample.npz") as path:
             return _load_npz(path)
-    if str(dataset).endswith(".npz"):
-        return _load_npz(Path(dataset))
+    path = files.expanded(dataset)
+    if path.is_dir():
+        return _load_folder(path)
+    if path.suffix.lower() == ".npz":
+        return _load_npz(path)
     return _load_tfds(dataset, data_dir)
 
 
@@ -131,8 +190,9 @@ def read_image(path, shape):
     """Reads one picture in the shape that a network takes.
 
     Args:
-        path: a JPEG, PNG, GIF or BMP file.
-        shape: `(height, width, channels)`; the picture is resized, and made grey or coloured.
+        path: a JPEG, PNG, GIF, BMP or WebP file.
+        shape: `(height, width, channels)`; the picture is turned as its EXIF data say, what is transparent in it is
+            laid on white, and it is resized, and made grey or coloured.
 
     Returns:
         A float32 tensor of that shape in [0, 255].
@@ -141,103 +201,139 @@ def read_image(path, shape):
         ValueError: if there is no such file, it is not a picture, or one of more than 2^26 pixels.
     """
     try:
-        contents = tf.io.read_file(str(path)).numpy()
-        defect = defect_of(contents)
+        contents = files.expanded(path).read_bytes()
+        picture, defect = read_picture(contents)
         if not defect:
-            return decode_image(contents, shape)
-    except (tf.errors.OpError, OSError) as error:
-        defect = str(error).splitlines()[0]
+            return _fitted(picture, shape) if shape[-1] in (1, 3) else decode_image(contents, shape)
+    except OSError as error:
+        defect = error.strerror
     raise ValueError(
-        "A picture is a JPEG, PNG, GIF or BMP file. "
-        f"Received: {path}, which cannot be read ({defect}). Pass the path of a picture."
+        f"A picture is {KINDS}. Received: {files.shown(path)}, which cannot be read ({defect}). "
+        "Pass the path of a picture."
     )
 
 
-def defect_of(contents):
-    """Returns why the contents of a file should not be decoded, as far as its headers tell, or an empty string.
-
-    A header that is cut off is left to the decoder, which refuses it. TensorFlow 2.21 also looks for JPEG XL.
-    """
-    if not contents:
-        return "an empty file"
-    try:
-        pixels = _promised_pixels(contents)
-    except (struct.error, tf.errors.OpError):
-        return ""
-    if pixels is None:
-        return "Unknown image file format"
-    if pixels > MOST_PIXELS:
-        return f"{pixels:,} pixels, more than {MOST_PIXELS:,}"
-    scans = contents.count(b"\xff\xda") if contents.startswith(b"\xff\xd8") else 0
-    return f"{scans:,} scans, more than {MOST_SCANS}" if scans > MOST_SCANS else ""
-
-
-def _promised_pixels(contents):
-    """Returns how many pixels the decoder would make, all frames of a GIF together, or `None` for another file."""
-    if contents.startswith(b"\x89PNG"):
-        width, height = struct.unpack_from(">II", contents, 16)
-    elif contents.startswith(b"\xff\xd8\xff"):
-        height, width, _ = tf.image.extract_jpeg_shape(contents).numpy().tolist()
-    elif contents.startswith(b"GIF8"):
-        return _promised_by_gif(contents)
-    elif contents.startswith(b"BM"):
-        width, height = map(abs, struct.unpack_from("<ii", contents, 18))
-    elif contents[8:16] == b"WEBPVP8X":
-        width, height = (1 + int.from_bytes(contents[place : place + 3], "little") for place in (24, 27))
-    elif contents[8:16] == b"WEBPVP8L":
-        (bits,) = struct.unpack_from("<I", contents, 21)
-        width, height = 1 + bits % 2**14, 1 + (bits >> 14) % 2**14
-    elif contents[8:16] == b"WEBPVP8 ":
-        width, height = (size % 2**14 for size in struct.unpack_from("<HH", contents, 26))
-    else:
-        return None
-    return height * width
-
-
-def _promised_by_gif(contents):
-    width, height, flags = struct.unpack_from("<HHB", contents, 6)
-    pixels, place = width * height, 13 + _size_of_colours(flags)
-    try:
-        while contents[place] in b"!,":
-            if contents[place : place + 1] == b",":
-                width, height, flags = struct.unpack_from("<HHB", contents, place + 5)
-                pixels += width * height
-                place += 8 + _size_of_colours(flags)
-            place += 2
-            while contents[place]:
-                place += 1 + contents[place]
-            place += 1
-    except (IndexError, struct.error):
-        pass  # The decoder takes the frames that are there.
-    return pixels
-
-
-def _size_of_colours(flags):
-    """Returns how many bytes a table of colours has, from the flags before it."""
-    return 3 * 2 ** (1 + flags % 8) if flags >= 128 else 0
-
-
 def decode_image(contents, shape):
-    """Returns what `read_image` makes of the contents of a file, also in a graph.
+    """Returns what `read_image` makes of the contents of a file, also in a graph, except that nothing is turned.
+
+    The transparent pixels of a GIF, and of a PNG in which one colour is transparent, are not white there.
 
     Args:
-        contents: a string tensor, the bytes of a JPEG, PNG, GIF or BMP file.
+        contents: a string tensor, the bytes of a JPEG, PNG, GIF, BMP or WebP file.
         shape: `(height, width, channels)`.
 
     Returns:
         A float32 tensor of that shape in [0, 255].
     """
+    if shape[-1] in (1, 3):
+        return _fitted(on_white(contents), shape)
     picture = tf.io.decode_image(contents, channels=shape[-1], expand_animations=False)
-    # In a graph its rank is not known otherwise.
-    picture = tf.ensure_shape(picture, (None, None, shape[-1]))
+    return _resized(tf.ensure_shape(picture, (None, None, shape[-1])), shape)
+
+
+def _fitted(picture, shape):
+    picture = _resized(picture, shape)
+    return picture if shape[-1] == 3 else tf.tensordot(picture, GREY, 1)
+
+
+def _resized(picture, shape):
     return tf.clip_by_value(tf.image.resize(picture, shape[:2], antialias=True), 0.0, 255.0)
+
+
+def usable(folder, names, read):
+    """Reads files, several at once, and returns what is wrong with those that cannot be used, by name, with a warning.
+
+    Args:
+        folder: where they are.
+        names: their names below it.
+        read: a function from the number of a file and its contents to what is wrong with it, or an empty string.
+
+    Raises:
+        ValueError: if most of them cannot be used.
+    """
+
+    def defect(number):
+        try:
+            return read(number, (folder / names[number]).read_bytes())
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+    with ThreadPoolExecutor() as pool:
+        defects = list(pool.map(defect, range(len(names))))
+    skipped = {files.shown(name): defect for name, defect in zip(names, defects) if defect}
+    if skipped:
+        listed = ", ".join(f"{name} ({defect})" for name, defect in list(skipped.items())[:NAMED])
+        received = (
+            f"Received: {files.shown(folder)} with {len(names):,} files, of which {len(skipped):,} are not: "
+            f"{listed}{', ...' * (len(skipped) > NAMED)}."
+        )
+        if 2 * len(skipped) > len(names):
+            raise ValueError(
+                f"At least half of the pictures must be usable. {received} Copy them again or remove them."
+            )
+        warnings.warn(
+            f"Pictures that are not usable are left out. {received} Copy them again or remove them.",
+            stacklevel=4,
+        )
+    return skipped
+
+
+def _load_folder(folder):
+    if not class_folders.is_split(folder) and not class_folders.is_of_classes(folder):
+        raise ValueError(
+            "A folder of labelled images holds train/CLASS/* and test/CLASS/*, or CLASS/* of at least two classes. "
+            f"Received: {files.shown(folder)} with the folders "
+            f"{', '.join(map(files.shown, files.subfolders(folder)[:NAMED])) or 'none'}. "
+            "Pass the folder that holds the classes."
+        )
+    found = class_folders.read(folder, ENDINGS, HELD_OUT)
+    names = found.training + found.held_out
+    pictures = [np.zeros(0)] * len(names)
+
+    def read(number, contents):
+        picture, defect = read_picture(contents)
+        if not defect:
+            pictures[number] = picture
+        return defect
+
+    skipped = usable(folder, names, read)
+    sizes: dict[tuple, str] = {}
+    for name, picture in zip(names, pictures):
+        if picture.size:
+            sizes.setdefault(picture.shape[:2], name)
+    if len(sizes) > 1:
+        listed = ", ".join(f"{h}x{w} ({files.shown(name)})" for (h, w), name in list(sizes.items())[:NAMED])
+        raise ValueError(
+            f"Labelled images that are read from a folder have one size. Received: {files.shown(folder)} with "
+            f"{len(sizes)} sizes: {listed}{', ...' * (len(sizes) > NAMED)}. "
+            "Resize them, or train with examples/imagenet.py, which crops photographs of any size."
+        )
+    arrays = {}
+    for split, part, labels in (
+        ("train", pictures[: len(found.training)], found.training_labels),
+        ("test", pictures[len(found.training) :], found.held_out_labels),
+    ):
+        kept = [bool(picture.size) for picture in part]
+        if not any(kept):
+            raise ValueError(
+                "Training and test images are at least one each. "
+                f"Received: {files.shown(folder)} with none for {split}. Add images."
+            )
+        arrays[f"x_{split}"] = np.stack([picture for picture in part if picture.size])
+        arrays[f"y_{split}"] = labels[kept]
+    lines = found.remarks
+    if skipped:
+        lines += (f"{len(skipped):,} files left out that cannot be used, such as {next(iter(skipped))}",)
+    images = _checked(arrays, found.class_names, files.shown(folder))
+    return dataclasses.replace(images, skipped=skipped, remarks=lines + images.remarks)
 
 
 def _load_npz(path):
     wanted = f"an .npz file with the arrays {', '.join(ARRAYS)}"
     if not path.is_file():
         raise FileNotFoundError(
-            f"A dataset is a file that exists, 'sample', or a name of TensorFlow Datasets. Received: {path.name!r}, "
+            "A dataset is a file or folder that exists, 'sample', or a name of TensorFlow Datasets. "
+            f"Received: {path.name!r}, "
             f"which is not in {path.resolve().parent}. Pass the path of {wanted} with --dataset."
         )
     with Npz(path, f"A dataset must be {wanted}") as file:
@@ -249,8 +345,8 @@ def _load_npz(path):
             )
         arrays = {name: file[name] for name in ARRAYS}
         class_names = file["class_names"] if "class_names" in file.names else ()
-    names = tuple(map(str, np.ravel(class_names)))
-    return _checked(arrays, names, str(path))
+    names = (files.text_of(name) if isinstance(name, bytes) else str(name) for name in np.ravel(class_names))
+    return _checked(arrays, tuple(names), files.shown(path))
 
 
 def _load_tfds(name, data_dir):
@@ -266,7 +362,7 @@ def _load_tfds(name, data_dir):
             "A dataset is 'sample', the path of an .npz file, or a name of TensorFlow Datasets. "
             f"Received: {name!r}. Pass for example cifar10, cifar100 or fashion_mnist, or a path that ends in .npz."
         )
-    builder = tfds.builder(name, data_dir=data_dir)
+    builder = tfds.builder(name, data_dir=data_dir and files.expanded(data_dir))
     features = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")
     size = getattr(image, "shape", (None,))
@@ -298,30 +394,67 @@ def _checked(arrays, names, source):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.ndim == 3:
             x = x[..., None]
-        if x.ndim != 4 or x.dtype != np.uint8 or len(x) == 0:
+        if x.ndim != 4 or x.dtype != np.uint8 or x.size == 0:
             raise ValueError(
                 "Images must be uint8 arrays of shape (n, height, width) or (n, height, width, channels), n > 0. "
-                f"Received: x_{part} of shape {x.shape} and type {x.dtype} in {source}. Save grey levels 0 to 255."
+                f"Received: x_{part} of shape {x.shape} and type {x.dtype} in {source}. "
+                f"{CONVERSIONS.get(x.dtype.kind if x.dtype != np.uint8 else '', 'Save grey levels 0 to 255.')}"
             )
+        check_axes(x, f"x_{part}", source)
         y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
         if y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer):
             raise ValueError(
                 "Labels must be one integer for each image. "
                 f"Received: y_{part} of shape {y.shape} and type {y.dtype} for {len(x)} images in {source}. "
-                "Save class numbers, not one-hot vectors or names."
+                f"Save class numbers, not one-hot vectors or names{_how(x, y)}."
             )
-        arrays = {**arrays, f"x_{part}": x, f"y_{part}": y.astype(np.int32)}
+        arrays = {**arrays, f"x_{part}": x, f"y_{part}": y}
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         raise ValueError(
             "Training and test images must have one shape. "
             f"Received: {arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]} in {source}. Resize one of them."
         )
-    classes = len(names) or int(arrays["y_train"].max()) + 1
+    # Labels are compared as they are, since the larger ones would become others as int32.
+    classes = len(names) or min(int(arrays["y_train"].max()) + 1, MOST_CLASSES)
     for part in ("train", "test"):
         y = arrays[f"y_{part}"]
         if y.min() < 0 or y.max() >= classes:
             raise ValueError(
-                f"Labels must lie in 0 to {classes - 1} for {classes} classes. "
+                f"Labels must lie in 0 to {classes - 1:,} for {classes:,} classes{' at most' * (not names)}. "
                 f"Received: y_{part} from {y.min()} to {y.max()} in {source}. Number the classes from 0 without gaps."
             )
-    return LabelledImages(**arrays, classes=classes, class_names=names or tuple(map(str, range(classes))))
+        arrays[f"y_{part}"] = y.astype(np.int32)
+    names = names or tuple(map(str, range(classes)))
+    said = (
+        *remarks.of_labels(arrays["y_train"], arrays["y_test"], names),
+        *remarks.of_pixels(arrays["x_train"], "training"),
+        *remarks.of_pixels(arrays["x_test"], "test"),
+        *remarks.of_copies(arrays["x_train"], arrays["x_test"]),
+    )
+    return LabelledImages(**arrays, classes=classes, class_names=names, remarks=said)
+
+
+def check_axes(x, name, source):
+    """Looks whether the channels of images are their last axis.
+
+    Raises:
+        ValueError: if they seem to be on another.
+    """
+    _, height, width, channels = x.shape
+    if height in (1, 3, 4) and channels > 4 and width > 4:
+        raise ValueError(
+            "Images have their channels last: (n, height, width, channels). "
+            f"Received: {name} of shape {x.shape} in {source}, whose axis 1 looks like channels. "
+            "Save np.moveaxis(x, 1, -1)."
+        )
+
+
+def _how(x, y):
+    """Returns how to make labels of what was passed instead, as far as it can be told."""
+    if y.ndim == 2 and len(y) == len(x):
+        return ": y.argmax(1)"
+    if y.shape == x.shape[:1] and y.dtype.kind in "fb":
+        return ": y.astype('int32')"
+    if y.shape == x.shape[-1:]:
+        return ", and images along axis 0: np.moveaxis(x, -1, 0)"
+    return ""

@@ -1,26 +1,25 @@
 """Pictures without labels, for generators: a name or a path in, square pictures and endless `tf.data` batches out."""
 
 import dataclasses
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import functools
 
 import numpy as np
 import tensorflow as tf
 
-from pinets_tf.data import images
+from pinets_tf import files
+from pinets_tf.data import images, remarks
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.data.fingerprints import fingerprint
+from pinets_tf.data.images import GREY
+from pinets_tf.data.picture_files import ENDINGS, read_picture
 from pinets_tf.npz import Npz
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp")
 SPLITS = ("train", "test")
 # What an .npz without splits calls its pictures.
 WHOLE = ("images", "x")
 # Black pixels on each side that are added before a small picture is enlarged instead.
 WIDEST_BORDER = 4
-GREY = np.array([[0.299], [0.587], [0.114]], "float32")
 PART = 1000
-NAMED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Pictures:
         name: the name or path that they were loaded from.
         split: `"train"` or `"test"`, the part of it.
         changes: what was done to them, a few words each.
-        skipped: the files that were left out, and what is wrong with each.
+        skipped: the files that were left out as unusable, and what is wrong with each.
+        remarks: lines that whoever trains should read first, such as what else was left out.
     """
 
     train: np.ndarray
@@ -40,6 +40,12 @@ class Pictures:
     split: str
     changes: tuple[str, ...] = ()
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self):
+        """A short string that differs where the pictures do."""
+        return fingerprint(self.train)
 
     @property
     def description(self):
@@ -57,14 +63,16 @@ def load(dataset, size, channels=None, data_dir=None, split="train"):
 
     Of an oblong picture the central square is taken. Pictures of a folder are then resized, bilinearly and with
     antialiasing. So are those of arrays, except that up to four black pixels on each side, the same number on all, are
-    put around smaller ones: 28x28 becomes 32x32 as in the recipe for Fashion-MNIST.
+    put around smaller ones: 28x28 becomes 32x32 as in the recipe for Fashion-MNIST. Which files of a folder are read
+    and which are left out is in `docs/readers.md`.
 
     Args:
         dataset: one of
             - `"sample"` (Fashion-MNIST images that come with the package);
-            - the path of a folder of JPEG, PNG and BMP files, also in folders below it, in the order of their paths. A
-              file that cannot be read or has more than 2^26 pixels, or whose shorter side has less than half of `size`,
-              is left out and warned of;
+            - the path of a folder of JPEG, PNG, GIF, BMP and WebP files, also in folders below it, in the order of
+              their paths. They are turned as their EXIF data say, and what is transparent lies on white. A file that
+              cannot be read or has more than 2^26 pixels, or whose shorter side has less than half of `size`, is left
+              out and warned of;
             - the path of an `.npz` with uint8 pictures (n, height, width) or (n, height, width, channels) under the
               name x_train (and x_test), images or x; other arrays in it are not looked at;
             - the name of a set of TensorFlow Datasets that `pinets_tf.data.images` reads, such as `"cifar10"`.
@@ -92,13 +100,15 @@ def load(dataset, size, channels=None, data_dir=None, split="train"):
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}. Pass one of them.")
     name = str(dataset)
-    path = Path(name).expanduser()
+    path = files.expanded(dataset)
     if name != images.SAMPLE and path.is_dir():
         _check_not_split(path, split)
-        train, changes, skipped = _read_folder(path, size, channels or 3)
-        return Pictures(train, name, split, changes, skipped)
-    train, changes = _squares(_arrays(name, path, data_dir, split), size, channels)
-    return Pictures(train, name, split, changes)
+        train, changes, skipped, lines = _read_folder(path, size, channels or 3)
+    else:
+        train, changes = _squares(_arrays(name, path, data_dir, split), size, channels)
+        skipped, lines = {}, ()
+    lines += tuple(remarks.of_pixels(train, split))
+    return Pictures(train, files.shown(name), split, changes, skipped, lines)
 
 
 def batches_from(pictures, batch_size, **options):
@@ -157,11 +167,11 @@ def real_batches(pictures, batch_size, *, first_step=0, flip=False, dequantise=F
 def _arrays(name, path, data_dir, split):
     """Returns the pictures of a set that is no folder, uint8 (n, height, width, channels)."""
     if name != images.SAMPLE:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _read_npz(path, split)
         if path.is_file():
             raise ValueError(
-                "Pictures are in an .npz file, or in a folder as JPEG, PNG or BMP files. "
+                "Pictures are in an .npz file, or in a folder as JPEG, PNG, GIF, BMP or WebP files. "
                 f"Received: {path}, another file. Pass the folder that it is in, or save an array with numpy.savez."
             )
         if path.is_absolute() or name.startswith((".", "~")) or len(path.parts) > 1:
@@ -205,75 +215,47 @@ def _read_npz(path, split):
         _check_not_split(path, split)
     if x.ndim == 3:
         x = x[..., None]
+    if x.ndim == 4 and x.size:
+        images.check_axes(x, name, path)
     if x.ndim != 4 or x.dtype != np.uint8 or x.shape[-1] not in (1, 3) or x.size == 0:
+        remedy = images.CONVERSIONS.get(x.dtype.kind if x.dtype != np.uint8 else "", "Save grey levels 0 to 255.")
         raise ValueError(
             "Pictures must be a uint8 array of shape (n, height, width) or (n, height, width, channels), n > 0, with 1 "
             f"or 3 channels. Received: {name} of shape {x.shape} and type {x.dtype} in {path}. "
-            "Save grey levels 0 to 255, channels last."
+            f"{remedy} Save channels last."
         )
     return x
 
 
 def _read_folder(folder, size, channels):
-    """Returns the pictures of a folder, what was done to them, and what is wrong with the files that were left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    names = sorted(path.relative_to(folder) for path in found)
-    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-    if not names:
+    """Returns the pictures of a folder, what was done to them, which files are of no use, and remarks."""
+    found = files.find(folder, ENDINGS)
+    if not found.names:
         raise ValueError(
-            f"A folder of pictures has files that end in {', '.join(SUFFIXES)}, in itself or in folders below it. "
-            f"Received: {folder} without any. Pass the folder that holds them."
+            f"A folder of pictures has files that end in {', '.join(ENDINGS)}, in itself or in folders below it. "
+            f"Received: {files.shown(folder)} without any. Pass the folder that holds them. {found.description}"
         )
-    x = np.empty((len(names), size, size, channels), "uint8")
-    sides = np.zeros(len(names), "int64")
+    x = np.empty((len(found.names), size, size, channels), "uint8")
+    sides = np.zeros(len(x), "int64")
 
-    def read(number):
-        picture, defect = _read_picture(folder / names[number], size)
-        if not defect:
-            x[number] = _resized(picture[None], size, channels)[0]
-            sides[number] = min(picture.shape[:2])
-        return defect
+    def read(number, contents):
+        picture, defect = read_picture(contents)
+        if defect:
+            return defect
+        height, width = picture.shape[:2]
+        if 2 * min(height, width) < size:
+            return f"only {height}x{width} pixels"
+        x[number] = _resized(picture[None], size, channels)[0]
+        sides[number] = min(height, width)
+        return ""
 
-    with ThreadPoolExecutor() as pool:
-        defects = list(pool.map(read, range(len(names))))
-    skipped = {name.as_posix(): defect for name, defect in zip(names, defects) if defect}
+    skipped = images.usable(folder, found.names, read)
     if skipped:
-        listed = ", ".join(f"{name} ({defect})" for name, defect in list(skipped.items())[:NAMED])
-        received = (
-            f"Received: {folder} with {len(names):,} files, of which {len(skipped):,} are not: "
-            f"{listed}{', ...' * (len(skipped) > NAMED)}."
-        )
-        if 2 * len(skipped) > len(names):
-            raise ValueError(
-                f"At least half of the pictures must be usable. {received} Copy them again or remove them."
-            )
-        warnings.warn(
-            f"Pictures that are not usable are left out. {received} Copy them again or remove them.", stacklevel=3
-        )
         x, sides = x[sides > 0], sides[sides > 0]
     changes = [f"central squares of {_range(sides)} pixels, resized to {size}"]
     if (sides < size).any():
         changes.append(f"{(sides < size).sum():,} of them enlarged")
-    return x, (*changes, "made grey") if channels == 1 else tuple(changes), skipped
-
-
-def _read_picture(path, size):
-    """Returns a picture, uint8 (height, width, 3), or what is wrong with its file."""
-    try:
-        contents = path.read_bytes()
-        defect = images.defect_of(contents)
-        if defect:
-            return None, defect
-        with tf.device("CPU"):
-            picture = tf.io.decode_image(contents, channels=3, expand_animations=False).numpy()
-    except OSError as error:
-        return None, f"cannot be read: {error.strerror}"
-    except UnicodeDecodeError:  # TensorFlow cites the bytes of a very short file.
-        return None, "no picture"
-    except tf.errors.OpError as error:
-        return None, f"no picture: {str(error.message).split('}} ')[-1].split(' [Op:')[0]}"
-    height, width = picture.shape[:2]
-    return picture, f"only {height}x{width} pixels" if 2 * min(height, width) < size else ""
+    return x, (*changes, *["made grey"] * (channels == 1)), skipped, (found.description,) * bool(found.left_out)
 
 
 def _range(sides):

@@ -1,7 +1,6 @@
 """Spoken words of one second (Speech Commands): a folder or a name in, `tf.data` batches of waveforms out."""
 
 import dataclasses
-import hashlib
 import os
 import struct
 import wave
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.data.splits import hundredth
 
 SPEECH_COMMANDS = "speech_commands"
 NOISE_FOLDER = "_background_noise_"
@@ -313,18 +313,13 @@ def _splits(names, listed):
     places = {split: i for i, split in enumerate(LISTS) if split not in listed}
     made: dict[str, str] = {}
     for speaker in {_speaker(name) for name in free} - known:
-        place = _hundredth(speaker) // 10
+        place = hundredth(speaker) // 10
         made.update((speaker, split) for split in places if places[split] == place)
     for word in sorted({_word(name) for name in free}):
         speakers = {_speaker(name) for name in free if _word(name) == word}
         if speakers <= made.keys():
             del made[min(speakers)]
     return {name: splits.get(name) or made.get(_speaker(name), "train") for name in names}
-
-
-def _hundredth(speaker):
-    """Returns an integer from 0 to 99 that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(speaker.encode("utf-8", "surrogateescape")).digest()[:8]) % 100
 
 
 def _word(name):

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf.files import shown
 from pinets_tf.training.cluster import alone, is_chief
 from pinets_tf.training.fitting import MODEL, fit_network, load_network, run
 from pinets_tf.training.report import write_report
@@ -150,7 +151,7 @@ def print_answers(workdir, files, read, count=5):
     for file in files:
         sample = read(file, network.input_shape[1:])
         probabilities = ops.convert_to_numpy(ops.softmax(network(sample[None], training=False)))[0]
-        print(f"{file}, by {workdir}:")
+        print(f"{shown(file)}, by {shown(workdir)}:")
         for index in np.argsort(-probabilities, kind="stable")[:count]:
             print(f"  {probabilities[index]:.3f}  {class_names[index]}")
 

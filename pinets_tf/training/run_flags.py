@@ -1,11 +1,13 @@
 """Flags that every trainer has, and what follows from them: configuration, optimizer."""
 
 import math
+import os
 import sys
 from typing import Any
 
 import keras
 
+from pinets_tf.files import expanded
 from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.replica_model import XLA_CHOICES
@@ -73,9 +75,47 @@ def define_run_flags(precision="float32"):
     )
     flags.DEFINE_float("rollback_factor", 0.5, "What the learning rate is multiplied with then.", 1e-6, 1)
     flags.DEFINE_bool("eval_only", False, "Test the saved model of the workdir, without training.")
-    flags.DEFINE_list("predict", [], "Files for which the saved model of the workdir prints its top answers.")
+    flags.DEFINE(
+        _files_parser(),
+        "predict",
+        [],
+        "Files, with commas between them, for which the saved model of the workdir prints its top answers.",
+        serializer=flags.CsvListSerializer(","),
+    )
     # It looks at all flags, also those of the script, which are defined later.
     flags.register_validator("workdir", _all_are_finite)
+
+
+def _files_parser():
+    from absl import flags
+
+    class Files(flags.ListParser):
+        """A list of which an entry may have commas itself, if it is the name of a file."""
+
+        def parse(self, argument):
+            # In quotes, as the list is written.
+            if not isinstance(argument, str) or argument.startswith('"'):
+                return super().parse(argument)
+            return listed_files(argument)
+
+    return Files()
+
+
+def listed_files(text):
+    """Returns the names of files in a text with commas between them; the longest name of a file there is one name.
+
+    Example:
+
+    >>> listed_files("cat.png,dog.png")
+    ['cat.png', 'dog.png']
+    """
+    names, parts = [], text.split(",") if text else []
+    while parts:
+        ends = range(len(parts), 1, -1)
+        end = next((end for end in ends if os.path.lexists(expanded(",".join(parts[:end])))), 1)
+        names.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return names
 
 
 def _all_are_finite(workdir):

@@ -213,9 +213,11 @@ def test_grey_cmyk_and_png(tmp_path):
     assert {image.shape for image in read.values()} == {(10, 10, 3)}
     assert np.ptp(read["grey"], axis=-1).max() == 0 and np.ptp(read["grey"]) > 20
     np.testing.assert_allclose(read["cmyk"].mean((0, 1)), (51, 208, 180), atol=6)
-    expected = tf.image.resize(pixels(3)[:, 8:48], (10, 10))
+    plain = tf.cast(pixels(3)[:, 8:48], tf.float32)
+    expected = tf.image.resize(plain, (10, 10))
     np.testing.assert_allclose(read["a"], expected, atol=1e-3)
-    np.testing.assert_allclose(read["alpha"], expected, atol=1e-3)
+    alpha = plain[..., :1] / 255
+    np.testing.assert_allclose(read["alpha"], tf.image.resize(alpha * plain + (1 - alpha) * 255, (10, 10)), atol=1)
     np.testing.assert_allclose(read["more"], expected, atol=12)
 
 
@@ -224,13 +226,13 @@ def damaged(contents):
     middle = len(contents) // 2
     return {
         "empty": (b"", "an empty file"),
-        "byte": (b"\xff", "Unknown image file format"),
-        "text": (b"404: Not Found", "Unknown image file format"),
+        "byte": (b"\xff", "no picture of a known kind"),
+        "text": (b"404: Not Found", "no picture of a known kind"),
         "cut": (contents[:middle], "a JPEG without an end, "),
         # Begins and ends as it should.
-        "marker": (contents[:middle] + b"\xff\xc8" + contents[middle + 2 :], "Invalid JPEG data"),
-        "header": (contents[:4] + bytes(200) + contents[204:], "Invalid JPEG data"),
-        "png": (tf.io.encode_png(pixels(0)).numpy()[:300], "Invalid PNG data"),
+        "marker": (contents[:middle] + b"\xff\xc8" + contents[middle + 2 :], "a JPEG that is damaged or of"),
+        "header": (contents[:4] + bytes(200) + contents[204:], "a JPEG that is damaged or of"),
+        "png": (tf.io.encode_png(pixels(0)).numpy()[:300], "a PNG that is damaged or of a rare kind"),
     }
 
 
@@ -268,7 +270,7 @@ def test_damage_inside_is_seen_when_a_window_reaches_it(tmp_path):
     whole = {"area": (1.0, 1.0), "ratio": (1.4, 1.4)}
     _, y = arrays(imagenet.training_batches(data, 23, size=16, epochs=1, **whole))
     assert np.bincount(y).tolist() == [8, 7, 8]
-    assert list(data.skipped) == [str(bad)] and "Invalid JPEG data" in data.skipped[str(bad)]
+    assert list(data.skipped) == [str(bad)] and "a JPEG that is damaged" in data.skipped[str(bad)]
 
 
 def test_damaged_at_the_end_of_validation(tmp_path):
@@ -381,15 +383,15 @@ def test_no_such_folder(tmp_path):
         ),
         (
             lambda path: records_of(path, drop="image/encoded"),
-            ("needs the features", "with image/class/", "Add image/enc"),
+            ("with the features image/enc", "has the features image/class/label, image", "Add image/encoded"),
         ),
         (
             lambda path: records_of(path, drop="image/class/label"),
-            ("needs the features", "with image/class/text, image/encoded", "Add image/class/label"),
+            ("with the features image/enc", "features image/class/text, image/encoded", "Add image/class/label"),
         ),
         (
             lambda path: (path / "train-00000-of-00003").write_bytes(b""),
-            ("needs the features", "with no records", "Add image/class/label, image/encoded"),
+            ("with the features image/encoded", "00000-of-00003, which holds no records", "Write it again"),
         ),
         (
             lambda path: (path / "train-00000-of-00003").write_bytes(b"not a record, but long enough to be one"),
@@ -585,3 +587,118 @@ def test_replicas_share_a_batch_alike(tmp_path):
         ValueError, match=r"same part of a batch\. Received: batch_size=10 for 4 replicas\. Pass a multi"
     ):
         imagenet.training_batches(data, 10, size=8, epochs=1, share=(0, 2, 2))
+
+
+def written_records(path, feature, options=None):
+    """Writes records of one image each, with other features."""
+    for split in ("train", "validation"):
+        with tf.io.TFRecordWriter(str(path / f"{split}-00000-of-00001"), options) as writer:
+            for _ in range(3):
+                features = {"image/encoded": bytes_of(colour(0)), "image/class/label": int_of(0), **feature}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return path
+
+
+def bytes_of(*values):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def int_of(*values):
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+@pytest.mark.parametrize(
+    "feature, words",
+    [
+        (
+            {"image/class/label": bytes_of(b"cat")},
+            r"image/class/label 1 value of type bytes where one of type int64 is expected\. Write class numbers",
+        ),
+        (
+            {"image/class/label": int_of(1, 2)},
+            r"image/class/label 2 values of type int64 where one of type int64 is expected\. Write class numbers",
+        ),
+        (
+            {"image/class/label": tf.train.Feature(float_list=tf.train.FloatList(value=[1.0]))},
+            r"image/class/label 1 value of type float where one of type int64 is expected\. Write class numbers",
+        ),
+        ({"image/class/label": tf.train.Feature()}, r"0 values of type no where one of type int64"),
+        ({"image/encoded": int_of(*range(9))}, r"image/encoded 9 values of type int64 where one of type bytes"),
+        (
+            {"image/encoded": bytes_of(bytes(range(1, 192)))},
+            r"image/encoded no picture of a known kind\. Write the bytes of a JP",
+        ),
+        (
+            {"image/class/text": int_of(7)},
+            r"image/class/text 1 value of type int64 where one of type bytes is expected",
+        ),
+    ],
+)
+def test_records_of_other_features(feature, words, tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"with the features image/encoded.*Received: .*train-00000.*{words}"
+    ) as caught:
+        imagenet.load(written_records(tmp_path, feature))
+    assert "{{" not in str(caught.value)
+
+
+def test_a_later_record_of_other_features_is_named(tmp_path):
+    written_records(tmp_path, {})
+    file = tmp_path / "train-00000-of-00001"
+    good = file.read_bytes()
+    written_records(tmp_path, {"image/class/label": bytes_of(b"cat")})
+    file.write_bytes(good + file.read_bytes())
+    (tmp_path / "validation-00000-of-00001").write_bytes(good)
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00001, whose record 3 has in image/class/label 1 value"
+    ) as caught:
+        imagenet.load(tmp_path)
+    assert "{{" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["GZIP", "ZLIB"])
+def test_compressed_records_are_refused_as_such(kind, tmp_path):
+    options = tf.io.TFRecordOptions(compression_type=kind)
+    with pytest.raises(
+        ValueError, match=rf"without compression.*which is compressed with {kind}\. (Dec|Write it without)"
+    ):
+        imagenet.load(written_records(tmp_path, {}, options))
+
+
+def test_names_of_records_in_other_encodings(tmp_path):
+    data = imagenet.load(written_records(tmp_path, {"image/class/text": bytes_of("chien é".encode("latin-1"))}))
+    assert data.class_names == ("chien é",)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_labels_of_later_records_that_are_no_class(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(imagenet, "LABELS_READ", 3)
+    written_records(tmp_path, {})
+    file = tmp_path / "train-00000-of-00001"
+    good = file.read_bytes()
+    written_records(tmp_path, {"image/class/label": int_of(7)})
+    file.write_bytes(good + file.read_bytes())
+    (tmp_path / "validation-00000-of-00001").write_bytes(good)
+    data = imagenet.load(tmp_path)
+    _, y = arrays(imagenet.training_batches(data, 6, size=16, epochs=1, cache=cache))
+    assert (y == 0).all() and len(data.skipped) == 3
+    assert set(data.skipped.values()) == {"the label 7, counted from 0, of 1 classes"}
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path):
+    data = imagenet.load(folder_of(tmp_path))
+    gone = tmp_path / "val/dog/01.JPEG"
+    gone.unlink()
+    arrays(imagenet.validation_batches(data, 4, size=16, resize=16, cache=False))
+    assert data.skipped == {str(gone): "a file that cannot be opened"}
+
+
+def test_fingerprints_tell_names_sizes_and_labels_not_places(tmp_path):
+    first = imagenet.load(folder_of(tmp_path / "one")).fingerprint
+    assert imagenet.load(folder_of(tmp_path / "two")).fingerprint == first
+    (tmp_path / "two/train/cat/00.JPEG").rename(tmp_path / "two/train/cat/99.JPEG")
+    renamed = imagenet.load(tmp_path / "two").fingerprint
+    (tmp_path / "one/val/cat/00.JPEG").write_bytes(colour(0) + b"0")
+    resized = imagenet.load(tmp_path / "one").fingerprint
+    records = imagenet.load(records_of(tmp_path / "three")).fingerprint
+    assert len({first, renamed, resized, records}) == 4

@@ -143,8 +143,8 @@ def test_files_of_a_folder_that_cannot_be_used_are_named(tmp_path):
     assert len(caught) == 1 and caught[0].filename == __file__
     for words in (
         "not usable are left out. Received: ",
-        "8 files, of which 4 are not: broken.jpg (no picture: ",
-        "empty.png (an empty file), short.png (no picture",
+        "8 files, of which 4 are not: broken.jpg (a JPEG without an end",
+        "empty.png (an empty file), short.png (a PNG that is damaged",
         "tiny.png (only 20x7 pixels). Copy them again or remove them.",
     ):
         assert words in str(caught[0].message)
@@ -219,6 +219,10 @@ def test_bad_arguments(options, words, tmp_path):
         ({"pixels": random()}, ("under the name x_train, images or x", "with pixels", "Save the pictures")),
         ({"x": random() / 255}, ("must be a uint8 array", "x of shape (10, 8, 8, 3) and type float64", "0 to 255")),
         ({"x": random()[0, 0]}, ("(n, height, width)", "x of shape (8, 3)", "channels last")),
+        (
+            {"images": random().transpose(0, 3, 1, 2)},
+            ("axis 1 looks like", "images of shape (10, 3, 8, 8)", "moveaxis"),
+        ),
         ({"images": random(channels=4)}, ("1 or 3 channels", "images of shape (10, 8, 8, 4)", "channels last")),
         ({"images": random(count=0)}, ("n > 0", "images of shape (0, 8, 8, 3)", "Save grey levels")),
         ({"images": np.array([None])}, ("must be an .npz file", "cannot be read", "holds Python objects")),
@@ -269,3 +273,11 @@ def test_unknown_name_and_missing_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match=r"'faces'.*not installed.*A folder of pictures .* is none"):
         pictures.load("faces", 8)
+
+
+def test_fingerprints_and_remarks(tmp_path):
+    data, other = (pictures.load(saved(tmp_path, images=random(seed=seed)), 8) for seed in (0, 1))
+    assert data.fingerprint != other.fingerprint and data.remarks == ()
+    assert pictures.load(saved(tmp_path, x=random()), 8).fingerprint == data.fingerprint
+    dark = pictures.load(saved(tmp_path, x=np.zeros((3, 8, 8), "uint8")), 8).remarks
+    assert len(dark) == 2 and "3 train images show one colour" in dark[1]

@@ -1,6 +1,8 @@
 """The tests of the errors that docstrings of `pinets_tf.data` document."""
 
-from pinets_tf.data import epochs, imagenet, images, meshes, pictures
+import numpy as np
+
+from pinets_tf.data import class_folders, epochs, imagenet, images, meshes, pictures
 from tests.documented_errors.provoking import Case, arrays, without, written
 
 # The three parts of errors that several functions have.
@@ -14,6 +16,36 @@ NO_TRIMESH = ("is made or read with trimesh", "it is not installed", "pip instal
 
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
+    "data.class_folders.read": {
+        "ValueError": [
+            Case(
+                lambda path: class_folders.read(path, (".png",), ("val",)),
+                "A folder of images has a folder for each class",
+                "without any",
+                "Put the images of a class into",
+            )
+        ],
+    },
+    "data.images.check_axes": {
+        "ValueError": [
+            Case(
+                lambda path: images.check_axes(np.zeros((2, 3, 8, 8)), "x", "a.npz"),
+                "Images have their channels last",
+                "x of shape (2, 3, 8, 8) in a.npz, whose axis 1 looks like channels",
+                "Save np.moveaxis(x, 1, -1)",
+            )
+        ],
+    },
+    "data.images.usable": {
+        "ValueError": [
+            Case(
+                lambda path: images.usable(written(path / "a.png").parent, ["a.png"], lambda number, contents: "bad"),
+                "At least half of the pictures must be usable",
+                "with 1 files, of which 1 are not: a.png (bad)",
+                "Copy them again or remove them",
+            )
+        ],
+    },
     "data.epochs.full_batches": {"ValueError": ["tests/data/test_epochs.py::test_full_batches"]},
     "data.epochs.Share": {
         "ValueError": [
@@ -31,6 +63,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/data/test_imagenet.py::test_bad_folders",
             "tests/data/test_imagenet.py::test_bad_records",
+            "tests/data/test_imagenet.py::test_records_of_other_features",
+            "tests/data/test_imagenet.py::test_compressed_records_are_refused_as_such",
             "tests/data/test_imagenet.py::test_failed_download",
         ],
     },
@@ -52,6 +86,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/data/test_images.py::test_missing_and_truncated_files",
             "tests/data/test_images.py::test_bad_arrays",
+            "tests/data/test_images.py::test_folders_that_are_no_classes",
+            "tests/data/test_images.py::test_folder_of_several_sizes",
         ],
     },
     "data.images.training_batches": {

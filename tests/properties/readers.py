@@ -267,8 +267,13 @@ def _seeds():
     yield "images.npz", [("a.npz", npz(**arrays)), ("a.npz", npz(compressed=True, class_names=["a", "b"], **arrays))]
     yield "pictures.npz", [("a.npz", npz(images=arrays["x_train"])), ("a.npz", npz(x_train=arrays["x_train"][..., :1]))]
     coded = [("a.png", png), ("a.jpg", jpeg), ("a.jpg", progressive), ("a.bmp", _bmp(pixels))]
+    # Turned by a quarter, with one transparent colour.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    coded += [("a.jpg", jpeg[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif + jpeg[2:])]
+    control, frame = b"!\xf9\x04\x01\0\0\x01\0", b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02L\x01\0"
+    coded += [("a.gif", b"GIF89a\x01\0\x01\0\x80\0\0" + bytes(6) + control + frame + b";")]
     yield "picture", coded
-    yield "photograph", coded[:3]
+    yield "photograph", [*coded[:3], *coded[4:]]
     yield "clip", [("a.wav", wav()), ("a.wav", wav(17000, channels=2))]
     records = [record(example(jpeg, 0)) + record(example(png, 1)), record(example(jpeg, 0)) + record(example(jpeg, 1))]
     yield "records", [("train-00000-of-00001", content) for content in records]

@@ -318,7 +318,7 @@ SAID = {
     "png-promise": r"529,000,000 pixels, more than 67,108,864",
     "jpeg-scans": r"5,0\d\d scans, more than 100",
     "gif-frames": r"214,\d{3},\d{3},\d{3} pixels, more than",
-    "short": r"cannot be read \(Unknown image file format\)",
+    "short": r"cannot be read \(no picture of a known kind\)",
 }
 
 
