@@ -88,6 +88,14 @@ def test_sngan_trains_networks_of_table_2(tmp_path, networks):
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
 
+def test_stylegan_with_an_ncp(tmp_path):
+    tiny = [*TINY, "--latent=8", "--base_channels=16", "--max_channels=4", "--size=8", "--grow_from=8"]
+    printed = call("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny, "--networks=ncp").stdout
+    assert result_of(printed)["network"] == "ncp" and result_of(printed)["steps"] == 2
+    assert keras.models.load_model(tmp_path / "ncp" / "seed-0" / "generator.keras").output_shape == (None, 8, 8, 1)
+
+
+@pytest.mark.long
 def test_stylegan_with_an_ncp_grows(tmp_path):
     tiny = [*TINY, "--latent=8", "--base_channels=32", "--max_channels=4", "--size=16", "--networks=ncp"]
     tiny += ["--size_steps=2", "--fade_steps=2", "--mapping_layers=2"]
