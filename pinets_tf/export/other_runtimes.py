@@ -203,6 +203,8 @@ def _onnx(saved_model, function):
     """Returns the content of an .onnx file that computes what a function of `_function` computes."""
     converter, onnx = _imported("tf2onnx", "onnx"), _imported("onnx", "onnx")
     try:
+        # It counts the names that it makes through all conversions of a process.
+        _imported("tf2onnx.tfonnx", "onnx").utils.INTERNAL_NAME = 1
         with _quiet():
             model, _ = converter.convert.from_function(
                 function,
@@ -214,6 +216,7 @@ def _onnx(saved_model, function):
             own = {spec.name for spec in function.input_signature}
             for entry in [entry for entry in model.graph.input if entry.name not in own]:
                 model.graph.input.remove(entry)
+            model.graph.ClearField("doc_string")  # The number of a function in this process.
             # It leaves operators that it does not know as they are.
             onnx.checker.check_model(model)
             return model.SerializeToString()
@@ -257,6 +260,10 @@ def _openvino(saved_model, function, file):
             names = {output.get_any_name() for output in model.outputs}
             if names != set(concrete.structured_outputs):
                 raise ValueError(f"an output is an input as it is, or another output, and remain {names}")
+            # Their own names have the numbers of a count through all conversions of a process.
+            for number, operator in enumerate(model.get_ordered_ops()):
+                if re.search(r"_\d+$", operator.get_friendly_name()) and operator.get_type_name() == "Constant":
+                    operator.set_friendly_name(f"Constant_{number}")
             openvino.save_model(model, str(file), compress_to_fp16=False)
     except Exception as error:  # Of classes that OpenVINO does not export.
         raise _not_converted(saved_model, "OpenVINO", error) from error
@@ -280,7 +287,8 @@ def _function(saved_model):
     names = signature_names(saved_model)
     key = "lite" if "lite" in names else "serving_default"
     loaded = tf.saved_model.load(str(saved_model))
-    takes = loaded.signatures[key].structured_input_signature[1]
+    # A SavedModel keeps them in an order that is another one in each process.
+    takes = dict(sorted(loaded.signatures[key].structured_input_signature[1].items()))
     specs = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in takes.items()]
 
     @tf.function(input_signature=specs, autograph=False)

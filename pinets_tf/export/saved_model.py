@@ -22,7 +22,14 @@ from pinets_tf.export.serving_assets import (
     warm_up_inputs,
     write_warm_up,
 )
-from pinets_tf.export.signatures import answered, class_count, flat_network, signatures, task_of
+from pinets_tf.export.signatures import (
+    answered,
+    class_count,
+    flat_network,
+    positional_names,
+    signatures,
+    task_of,
+)
 from pinets_tf.layers.copying import copy_weights
 from pinets_tf.models import fold_normalization
 
@@ -64,6 +71,9 @@ def export_saved_model(
     TensorFlow Serving does not do unless it is told to; that `serving_default` returns what the Keras model returns, at
     batch sizes 1 and 3, up to 1e-4 of the largest output or one grey level; and that every other signature runs.
     Outputs that are not finite are warned of.
+
+    A warning also says what clients of the version before cannot go on with: signatures, names, types and shapes that
+    are others. The version is written nevertheless, since a model of other classes is a good next version too.
 
     Args:
         model: a built functional or sequential Keras model.
@@ -107,6 +117,7 @@ def export_saved_model(
     served, reference = fold_normalization(exact), exact
     if images:
         served, reference = with_pixels(served), with_pixels(reference)
+    _name_by_position(served)
     task = task_of(served, task)
     if labels is None and workdir is not None and class_count(served, task) and (Path(workdir) / LABELS).is_file():
         labels = read_labels(Path(workdir) / LABELS)
@@ -122,6 +133,7 @@ def export_saved_model(
         if labels is not None:
             (extra / LABELS).write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         (extra / CARD).write_text(model_card(model, name, task, offered, workdir, licence), encoding="utf-8")
+        _warn_of_another_interface(base, version, partial)
         return _put_in_place(partial, base, version, replace)
 
 
@@ -208,7 +220,9 @@ def with_pixels(generator):
             f"Received: outputs of shape {', '.join(str(output.shape) for output in outputs)}. Leave out --images."
         )
     pixels = ops.clip(ops.round(ops.cast(outputs[0], "float32") * 127.5 + 127.5), 0, 255)
-    return keras.Model(generator.input, ops.cast(pixels, "uint8"), name=generator.name)
+    # A sequential model that was never called has no `input`.
+    inputs = generator.inputs if isinstance(generator, keras.Sequential) else generator.input
+    return keras.Model(inputs, ops.cast(pixels, "uint8"), name=generator.name)
 
 
 def _plain(name):
@@ -279,6 +293,16 @@ def written_aside(base):
         raise
 
 
+def _name_by_position(model):
+    """Gives the layers of a model the names that `positional_names` has for them.
+
+    Names of operators in graphs, and of tensors in .tflite, .onnx and .xml files, are made of them.
+    """
+    names = positional_names(model)
+    for layer in model._flatten_layers(include_self=False):
+        layer.name = names.get(layer.name, layer.name)
+
+
 def _write(model, offered, folder):
     archive = keras.export.ExportArchive()
     archive.track(model)
@@ -325,6 +349,40 @@ def _meta_graph(folder):
             f"A SavedModel is a folder with saved_model.pb. Received: {folder}, where it cannot be read ({error}). "
             "Pass the folder that export/saved_model.py printed."
         ) from error
+
+
+def _interface(folder):
+    """Returns the inputs and outputs of a SavedModel, in words, by signature and name."""
+    return {
+        (key, f"{kind} {name}"): f"{tf.as_dtype(tensor.dtype).name} {tf.TensorShape(tensor.tensor_shape)}"
+        for key, signature in _meta_graph(folder).signature_def.items()
+        for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
+        for name, tensor in tensors.items()
+        if not key.startswith("__")
+    }
+
+
+def _warn_of_another_interface(base, version, partial):
+    """Warns if requests for the version before, or for the one to be replaced, do not fit a new one."""
+    versions = _versions(base)
+    before = max((number for number in versions if version is None or number <= version), default=None)
+    try:
+        old, new = _interface(versions[before]), _interface(partial)
+    except (KeyError, ValueError):  # There is none, or none that can be read.
+        return
+    offered = {key for key, _ in old}  # No client knows a signature that is new.
+    changes = [
+        f"{name} of {key}, {old.get((key, name), 'none')} before and now {new.get((key, name), 'none')}"
+        for key, name in sorted(old.keys() | new.keys())
+        if key in offered and old.get((key, name)) != new.get((key, name))
+    ]
+    if changes:
+        warnings.warn(
+            f"A new version has the signatures, names, types and shapes of the version before, so that clients need "
+            f"not change. Received: version {before} of {base} with others ({'; '.join(changes)}). Export under another "
+            "name, or change the clients with the version.",
+            stacklevel=3,
+        )
 
 
 def _must_compile(definition):

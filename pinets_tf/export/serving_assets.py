@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf.analysis import degree, first_not_polynomial
-from pinets_tf.export.signatures import class_count
+from pinets_tf.export.signatures import class_count, positional_names
 
 # What TensorFlow Serving reads, and at most so many requests of it.
 WARM_UP, MOST_REQUESTS = "tf_serving_warmup_requests", 1000
@@ -113,7 +113,8 @@ def write_warm_up(folder, name, offered, inputs=None):
                 inputs={key: tf.make_tensor_proto(array, types[key]) for key, array in arrays.items()},
             )
             log = prediction_log_pb2.PredictLog(request=request)
-            file.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+            record = prediction_log_pb2.PredictionLog(predict_log=log)
+            file.write(record.SerializeToString(deterministic=True))  # Inputs in the order of their names.
     return len(requests)
 
 
@@ -160,8 +161,9 @@ def _degree(model):
         found, reasons = degree(model), [*filter(None, keras.tree.flatten(first_not_polynomial(model)))]
     except ValueError:  # Of a model without a graph.
         return "unknown"
-    text = "none" if found is None else str(found)
-    return f"{text} (no polynomial because of the layer {reasons[0]})" if reasons else text
+    text, names = "none" if found is None else str(found), positional_names(model)
+    layers = ["/".join(names.get(part, part) for part in reason.split("/")) for reason in reasons]
+    return f"{text} (no polynomial because of the layer {layers[0]})" if layers else text
 
 
 def _of_run(workdir, name):

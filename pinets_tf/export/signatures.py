@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import re
+import warnings
+from collections import Counter
 from collections.abc import Callable
 
 import keras
@@ -104,6 +106,13 @@ def signatures(model, task="auto", labels=None):
     Floating-point tensors are float32, whatever the model computes in. A file that cannot be decoded makes its request
     fail with INVALID_ARGUMENT.
 
+    Names are the same each time a model is built. The Keras name of an input is what `keras.Input(name=...)` was given,
+    or the key of a dictionary of inputs; that of an output its key in a dictionary, or what its layer was given as
+    `name`. Where Keras made the name, as in `keras_tensor_12`, `input_layer_3` or `dense_7`, the input is called
+    `inputs`, or `input_1`, `input_2`, ... by its position among several, and the output `output_1`, `output_2`, ... by
+    its own. Names have letters of ASCII, digits and underscores, each once; another name is changed, and a warning says
+    so.
+
     Args:
         model: a functional or sequential Keras model of any batch size.
         task: `"auto"` or a name of `TASKS`.
@@ -137,7 +146,7 @@ def signatures(model, task="auto", labels=None):
             f"Labels name the class scores of a classifier, one for each. Received: {len(labels)} labels for "
             f"{classes or 'no'} scores. {'Pass as many.' if classes else 'Leave out the labels.'}"
         )
-    names = _names([tensor.name for tensor in model.inputs]) if task == "tensors" else [task]
+    names = _names("input", _given_to_inputs(model)) if task == "tensors" else [task]
     specs = tuple(
         tf.TensorSpec(tensor.shape, "float32" if _is_floating(tensor.dtype) else tensor.dtype, name=name)
         for tensor, name in zip(model.inputs, names)
@@ -187,7 +196,7 @@ def signatures(model, task="auto", labels=None):
 
 def flat_network(model):
     """Returns a function from the inputs of a model to a list of its outputs, whatever their structures."""
-    network = keras.Model(model.inputs, model.outputs)
+    network = keras.Model(model.inputs, model.outputs, name="network")
     return lambda *tensors: keras.tree.flatten(network(list(tensors), training=False))
 
 
@@ -234,19 +243,77 @@ def _shapes(tensors):
     return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
 
 
-def _names(names):
-    """Returns names as signatures may have them, each once."""
-    plain: list[str] = []
-    for name in names:
-        name = re.sub(r"\W", "_", name)
-        plain.append(name if name not in plain else f"{name}_{len(plain)}")
-    return plain
+def positional_names(model):
+    """Returns names that do not depend on what else was built in a process, by the names that Keras has made.
+
+    Args:
+        model: a model with layers and operations whose names Keras has made, such as `dense_7`. Those that were given
+            are not among the names that are returned.
+    """
+    names: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for part in model._flatten_layers():
+        for layer in (part, *getattr(part, "operations", ())):
+            stem = _stem(layer)
+            # Also forward_lstm_3, as Bidirectional calls it.
+            if layer.name not in names and stem.replace("_", "").endswith(_kind(layer)):
+                names[layer.name] = f"{stem}_{counts[stem]}" if counts[stem] else stem
+                counts[stem] += 1
+    return names
+
+
+def _stem(layer):
+    return re.sub(r"_\d+$", "", layer.name)
+
+
+def _kind(layer):
+    return type(layer).__name__.replace("_", "").lower()
+
+
+def _given_to_inputs(model):
+    """Returns for each input the name that it was given, or `None`."""
+    structure = getattr(model, "input", None)  # A sequential model has none before it is called.
+    keys = sorted(structure) if _is_flat(structure, model.inputs) else [None] * len(model.inputs)
+    automatic = re.compile(r"(keras_tensor|input_layer)(_\d+)?(CLONE)*")
+    return [key if automatic.fullmatch(tensor.name) else tensor.name for key, tensor in zip(keys, model.inputs)]
+
+
+def _given_to_outputs(model):
+    """Returns for each output the name that it was given, or `None`."""
+    if _is_flat(model.output, model.outputs):
+        return sorted(model.output)
+    layers = [tensor._keras_history.operation for tensor in model.outputs]
+    return [None if _stem(layer).replace("_", "") == _kind(layer) else layer.name for layer in layers]
+
+
+def _is_flat(structure, tensors):
+    return isinstance(structure, dict) and len(structure) == len(tensors)
+
+
+def _names(kind, given):
+    """Returns names as signatures may have them, each once: those that were given, or else names by position."""
+    if given == [None]:
+        return [f"{kind}s"]
+    names: list[str] = []
+    for place, name in enumerate(given, 1):
+        wanted = name = f"{kind}_{place}" if name is None else re.sub(r"\W", "_", str(name), flags=re.ASCII)
+        number = place - 1
+        while name in names:
+            name, number = f"{wanted}_{number}", number + 1
+        names.append(name)
+    changed = [f"{old!r}, called {new!r}" for old, new in zip(given, names) if old is not None and old != new]
+    if changed:
+        warnings.warn(
+            f"Names of {kind}s are letters of ASCII, digits and underscores, each once. "
+            f"Received: {'; '.join(changed)}. Name {'keras.Input' if kind == 'input' else 'layers'} so to have others.",
+            stacklevel=4,
+        )
+    return names
 
 
 def _output_names(model, task):
     if len(model.outputs) > 1:
-        flat = isinstance(model.output, dict) and len(model.output) == len(model.outputs)
-        return _names(sorted(model.output) if flat else model.output_names)
+        return _names("output", _given_to_outputs(model))
     shape = model.outputs[0].shape
     if task == "latents":
         return ["images"]
