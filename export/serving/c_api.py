@@ -16,6 +16,7 @@ import dataclasses
 import importlib.util
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -196,6 +197,8 @@ class SavedModel:
         code = self._library.TF_GetCode(self._status)
         if code:
             message = ctypes.string_at(self._library.TF_Message(self._status)).decode(errors="replace")
+            # Without places in the graph.
+            message = re.sub(r"\s*(\[\[)?\{\{.*?\}\}(\]\])?", "", message).strip()
             raise ValueError(f"{rule}, which failed (code {code}: {message}). {remedy}")
 
     def _places(self, tensors):

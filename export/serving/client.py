@@ -4,10 +4,13 @@
     python export/serving/client.py --address localhost:8500 --protocol grpc --model order2 images.npy --output out.npz
     python export/serving/client.py --address localhost:8501 --model order2 --status
 
-Image files go to the signature encoded_images, .wav files to encoded_audio, both as they are; .npy files, whose first
-axis counts the samples, to serving_default. Names and types of inputs and outputs are asked from the server. What may
-pass, a server that cannot be reached or is late, is tried again; other errors are shown as the server words them.
-Connections are not encrypted. REST needs nothing but NumPy, gRPC the package tensorflow-serving-api.
+Image files go to the signature encoded_images, .wav files to encoded_audio; .npy files, whose first axis counts the
+samples, to serving_default. Files are sent as they are, but for photographs whose EXIF says that the camera was turned:
+a server takes pixels as they are stored, so these are turned here and sent as PNG. Names and types of inputs and
+outputs are asked from the server. What may pass, a server that cannot be reached or is late, is tried again; other
+errors are shown as the server words them, without its places in a graph, and with the file that it refuses.
+Connections are not encrypted. REST needs nothing but NumPy, gRPC the package tensorflow-serving-api, and photographs
+with EXIF the package pillow.
 """
 
 import abc
@@ -18,6 +21,7 @@ import http.client
 import io
 import json
 import os
+import re
 import sys
 import time
 import urllib.parse
@@ -52,6 +56,9 @@ KINDS = ("inputs", "outputs")
 INITIALISER = "__saved_model_init_op"
 # What may pass: by gRPC's name and by HTTP's number.
 PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", 503, 504)
+# Where EXIF begins in JPEG, PNG and WebP, and its field that says how a picture is to be turned.
+EXIF = re.compile(rb"Exif\0\0|eXIf|EXIF|profile type exif")
+ORIENTATION = 274
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 BEST = 3
@@ -62,11 +69,12 @@ class ServerError(Exception):
 
     Args:
         code: its name in gRPC, or the status of HTTP.
-        message: the words of the server.
+        message: the words of the server; what TensorFlow adds to them about its graph is left out.
         passing: whether the same request may succeed later.
     """
 
     def __init__(self, code, message, passing):
+        message = in_plain_words(message)
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.passing = code, message, passing
 
@@ -317,6 +325,21 @@ class GrpcClient(Client):
 PROTOCOLS = {"rest": RestClient, "grpc": GrpcClient}
 
 
+# What TensorFlow adds to an error: where in its graph it was, and that an assertion failed.
+PLACES = re.compile(
+    r"\[\[\{\{.*?\}\}\]\]|\{\{[^{}]*\}\}|\[Op:[^\]]*\]( name: \S*)?|Graph execution error:|"
+    r"Detected at node .*? defined at \(most recent call last\):|<stack traces unavailable>|assertion failed:",
+    re.DOTALL,
+)
+
+
+def in_plain_words(message):
+    """Returns an error of TensorFlow in one line, without places in its graph; of several errors the first."""
+    message = " ".join(PLACES.sub("", message).split())
+    several = re.search(r"root error\(s\) found\. \(0\) (?:[A-Z_]+: )?(.*?)(?: \[\[\S+\]\])* \(1\) ", message)
+    return several[1] if several else message
+
+
 def host_and_port(address):
     """Returns host and port of an address, or raises a `ValueError`."""
     try:
@@ -369,7 +392,7 @@ def read_batches(files, batch_size):
         for start in range(0, len(files), batch_size):
             part = files[start : start + batch_size]
             values = np.empty(len(part), object)
-            values[:] = [file.read_bytes() for file in part]
+            values[:] = [read_file(file) for file in part]
             yield list(map(str, part)), values
         return
     for file in files:
@@ -377,6 +400,38 @@ def read_batches(files, batch_size):
         for start in range(0, len(array), batch_size):
             part = array[start : start + batch_size]
             yield [f"{file}[{start + index}]" for index in range(len(part))], part
+
+
+def read_file(file):
+    """Returns the bytes of a file; a picture whose EXIF says how to turn it becomes a PNG that needs no turning.
+
+    Raises:
+        ImportError: if a picture has EXIF, and Pillow is missing.
+        ValueError: if the picture cannot be turned.
+        OSError: if the file cannot be read.
+    """
+    content = file.read_bytes()
+    if SIGNATURES.get(file.suffix.lower()) != "encoded_images" or not EXIF.search(content):
+        return content
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ImportError(
+            f"Pictures with EXIF are turned with the package pillow. Received: {file}, and pillow is not installed. "
+            "Install it with: pip install 'pinets_tf[serving]', or save the picture without EXIF."
+        ) from error
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.getexif().get(ORIENTATION) not in range(2, 9):
+                return content
+            turned = io.BytesIO()
+            ImageOps.exif_transpose(picture.convert("RGB") if picture.mode == "CMYK" else picture).save(turned, "PNG")
+            return turned.getvalue()
+    except Exception as error:  # Of many classes, those of Pillow's readers of formats.
+        raise ValueError(
+            f"A picture with EXIF is turned before it is sent. Received: {file}, where that failed ({error}). "
+            "Save the picture again."
+        ) from error
 
 
 def load_array(file):
@@ -427,7 +482,7 @@ def ask(client, files, signature=None, batch_size=32):
     name = the_input(find_signature(client.signatures(), signature), signature)
     labels, answers = [], []
     for part, values in read_batches(files, batch_size):
-        answer = client.predict(signature, {name: values})
+        answer = ask_once(client, signature, name, part, values)
         shapes = {key: array.shape for key, array in answer.items()}
         if any(shape[:1] != (len(part),) for shape in shapes.values()):
             raise ValueError(
@@ -442,6 +497,19 @@ def ask(client, files, signature=None, batch_size=32):
             f"Received: others for later batches of {signature}. Send such samples in calls of their own."
         )
     return labels, {key: np.concatenate([answer[key] for answer in answers]) for key in answers[0]}
+
+
+def ask_once(client, signature, name, labels, values):
+    """Returns what `Client.predict` returns; an error says which sample the server refuses."""
+    try:
+        return client.predict(signature, {name: values})
+    except ServerError as error:
+        if error.passing:
+            raise
+        for place in range(len(labels)) if len(labels) > 1 else ():
+            ask_once(client, signature, name, [labels[place]], values[place : place + 1])
+        about = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]} together"
+        raise ServerError(error.code, f"{about}: {error.message}", False) from error
 
 
 def answer_table(labels, outputs):

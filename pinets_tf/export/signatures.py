@@ -210,8 +210,9 @@ def answered(name, function, request):
         return function(**request)
     except Exception as error:  # Those of TensorFlow, and what it raises where a message is no text.
         shapes = ", ".join(f"{key} {np.shape(value)}" for key, value in request.items())
-        # In one line, without what Keras writes in bold type.
-        reason = re.sub(r"\x1b\[\d+m", "", " ".join(str(error).split()))[:400] or type(error).__name__
+        # In one line, without places in a graph and what Keras writes in bold type.
+        reason = re.sub(r"\x1b\[\d+m|(\[\[)?\{\{.*?\}\}(\]\])?|\[Op:.*?\]", "", str(error))
+        reason = " ".join(reason.split())[:400] or type(error).__name__
         raise ValueError(
             "A served model answers batches of any size. "
             f"Received: {name}, which fails for {shapes} ({reason}). "
