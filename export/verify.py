@@ -42,13 +42,20 @@ if export.endswith(".tflite"):
         fewer_bits |= tensor["dtype"] == np.float16 or tensor["quantization_parameters"]["scales"].size > 0
     def answer(batch):
         global shape
+        if len(batch) > 1 and entry["shape_signature"][0] == 1:
+            return np.concatenate([answer(batch[row : row + 1]) for row in range(len(batch))])
+        scale, zero_point = entry["quantization"]
+        if scale:
+            limits = np.iinfo(entry["dtype"])
+            batch = np.clip(np.round(batch / scale) + zero_point, limits.min, limits.max).astype(entry["dtype"])
         if batch.shape != shape:
             interpreter.resize_tensor_input(entry["index"], batch.shape)
             interpreter.allocate_tensors()
             shape = batch.shape
         interpreter.set_tensor(entry["index"], batch)
         interpreter.invoke()
-        return interpreter.get_tensor(result["index"])
+        answered, (scale, zero_point) = interpreter.get_tensor(result["index"]), result["quantization"]
+        return (answered.astype("float32") - zero_point) * scale if scale else answered
 elif export.endswith(".onnx"):
     import onnx, onnxruntime
     fewer = {getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "INT8", "UINT8")}

@@ -14,6 +14,7 @@ from pinets_tf.export.runtime import agreement as share_of_agreement
 from pinets_tf.export.runtime import (
     all_tensors,
     answers,
+    has_fixed_batch,
     interpreter,
     is_classifier,
     litert_quantizer,
@@ -42,6 +43,8 @@ class QuantizedModel:
         dynamic_maps: the linear maps whose input gets a range of its own in each call, by the names of their outputs.
         before_logarithms: how many operators stay in float since a logarithm follows.
         operators: how many operators the model has.
+        integer_io: whether inputs and outputs are int8 instead of float32.
+        fixed_batch: whether it takes one sample at a time, in tensors of fixed shapes, instead of any batch.
     """
 
     content: bytes
@@ -52,6 +55,8 @@ class QuantizedModel:
     dynamic_maps: tuple[str, ...]
     before_logarithms: int
     operators: int
+    integer_io: bool = False
+    fixed_batch: bool = False
 
     def __str__(self):
         floats = len(self.float_operators)
@@ -63,11 +68,13 @@ class QuantizedModel:
             *([f"{len(self.dynamic_maps)} maps with ranges of each call"] if self.dynamic_maps else []),
             f"ranges cut at the percentile {self.percentile:g}",
             *(["channels rescaled"] if self.equalized else []),
+            f"{'int8' if self.integer_io else 'float32'} inputs and outputs",
+            f"{'a batch of one' if self.fixed_batch else 'batches of any size'}",
         ]
         return f"{', '.join(parts)}: the same answer on {self.agreement:.1%} of the held-out inputs"
 
 
-def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operators=True):
+def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operators=True, integer_io=False):
     """Returns a TFLite model with weights and activations of eight bits that answers as the float model does.
 
     A tensor has one range for all of its 256 steps. The products of a polynomial network have heavy tails: their
@@ -85,7 +92,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
     percentile, and whether channels are rescaled, are those whose outputs for the calibration inputs are closest to the
     float model's.
 
-    When outputs agree is said in `agreement`.
+    When outputs agree is said in `agreement`. The shapes are those of the float model: accelerators of edge devices need
+    a batch of one, `convert(..., fixed_batch=True)`, and `integer_io`.
 
     Args:
         model: a float32 TFLite model of one input, as bytes.
@@ -97,6 +105,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
         agreement: the least share of held-out inputs on which a model is to agree.
         float_operators: whether operators may stay in float, and maps take ranges as they come; hardware without float
             arithmetic needs `False`.
+        integer_io: whether inputs and outputs are int8, with scale and zero point in the file, and not float32 numbers
+            that the model rounds itself. Then no tensor may be float, which needs `float_operators=False`.
 
     Returns:
         A `QuantizedModel`: the first that surely agrees; otherwise, of those that agree, the one whose outputs for the
@@ -104,8 +114,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
 
     Raises:
         ImportError: if litert-quantizer or ai-edge-litert is missing.
-        ValueError: if inputs do not fit the model, are not finite or too few, or if the model has several inputs or
-            outputs, or is quantised already.
+        ValueError: if inputs do not fit the model, are not finite or too few, if the model has several inputs or
+            outputs, or is quantised already, or if there is to be no float and it has operators of float alone.
 
     Example:
 
@@ -134,6 +144,11 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
             "`agreement` is a share of inputs, greater than 0 and at most 1. "
             f"Received: agreement={agreement!r}. Pass for example 0.99."
         )
+    if integer_io and float_operators:
+        raise ValueError(
+            "Integer inputs and outputs are for a model of integers throughout. "
+            "Received: integer_io=True with float_operators=True. Pass float_operators=False too."
+        )
     on_calibration, on_held_out = original.answers(calibration), original.answers(held_out)
     models = [original, _FloatModel(equalize(model, calibration))]
     ranges = [one.ranges(calibration) for one in models]
@@ -151,16 +166,27 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
                 continue
             tried.add((one, kept, dynamic))
             for percentile in PERCENTILES:
-                content = one.quantized(found, percentile, kept, dynamic, before)
+                content = one.quantized(found, percentile, kept, dynamic, before, integer_io)
                 distance = _distance(on_calibration, answers(content, calibration))
                 candidates.append((distance, content, percentile, one is not original, kept, dynamic))
         if not candidates:
             continue
         _, content, percentile, equalized, kept, dynamic = min(candidates, key=lambda candidate: candidate[0])
+        if integer_io:
+            _refuse_float(content)
         received = answers(content, held_out)
         share = share_of_agreement(on_held_out, received)
         quantized = QuantizedModel(
-            content, share, percentile, equalized, kept, dynamic, len(before), original.operators
+            content,
+            share,
+            percentile,
+            equalized,
+            kept,
+            dynamic,
+            len(before),
+            original.operators,
+            integer_io,
+            has_fixed_batch(interpreter(content)),
         )
         if _surely(share, len(held_out)) >= agreement:
             return quantized
@@ -273,12 +299,12 @@ class _FloatModel:
             ranges[name] = _Range({100.0: (least[name], greatest[name]), **cuts}, lost / deviation if deviation else 0)
         return ranges
 
-    def quantized(self, ranges, percentile, kept, dynamic, before):
-        """Returns the quantised model; inputs and outputs stay float32."""
+    def quantized(self, ranges, percentile, kept, dynamic, before, integer_io):
+        """Returns the quantised model."""
         with _quiet():
             quantizer = self.quantizer.Quantizer(self.content, self.recipe.static_wi8_ai8())
             operation, none = self.types.TFLOperationName, self.quantizer.AlgorithmName.NO_QUANTIZE
-            for name in (operation.INPUT, operation.OUTPUT):
+            for name in () if integer_io else (operation.INPUT, operation.OUTPUT):
                 quantizer.update_quantization_recipe(".*", name, algorithm_key=none)
             for name in dynamic:
                 for linear_map in self.may_be_dynamic:
@@ -322,6 +348,16 @@ def quantize_dynamic(model):
                     algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
                 )
         return bytes(dynamic.quantize().quantized_model)
+
+
+def _refuse_float(content):
+    names = [tensor["name"] for tensor in interpreter(content).get_tensor_details() if tensor["dtype"] == np.float32]
+    if names:
+        raise ValueError(
+            "A model of integers throughout has operators that exist in eight bits. "
+            f"Received: {len(names)} tensors that stay float32, such as {names[0]}. Replace the layer that needs them, "
+            "or leave out integer_io."
+        )
 
 
 def _before_logarithms(graph, part):

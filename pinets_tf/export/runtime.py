@@ -47,29 +47,36 @@ def interpreter(content, **options):
 
 
 def answers(content, inputs):
-    """Returns what a TFLite model of one input and one output answers to inputs (n, ...).
+    """Returns what a TFLite model of one input and one output answers to inputs (n, ...), as floats also of int8.
 
     Raises:
         NotRunError: if the runtime fails on them.
     """
-    loaded, parts = interpreter(content), []
-    result = loaded.get_output_details()[0]["index"]
-    for first in range(0, len(inputs), _BATCH):
-        _invoke(loaded, inputs[first : first + _BATCH])
-        parts.append(loaded.get_tensor(result))
-    return np.concatenate(parts)
+    loaded = interpreter(content)
+    result = loaded.get_output_details()[0]
+    parts = []
+    for batch in _batches(loaded, inputs, _BATCH):
+        _invoke(loaded, batch)
+        parts.append(loaded.get_tensor(result["index"]))
+    outputs = np.concatenate(parts)
+    scale, zero_point = result["quantization"]
+    return (outputs.astype("float32") - zero_point) * scale if scale else outputs
 
 
 def all_tensors(content, batch):
     """Yields name and value of every float tensor that has a value for each input of a batch."""
     loaded = interpreter(content, experimental_preserve_all_tensors=True)
-    _invoke(loaded, batch)
-    for tensor in loaded.get_tensor_details():
-        if not tensor["name"]:  # The runtime's own memory, as transposed convolutions need it.
-            continue
-        if tensor["dtype"] == np.float32 and tensor["shape"].size and tensor["shape"][0] == len(batch):
-            with contextlib.suppress(ValueError):  # Of a tensor that the runtime has joined with another.
-                yield tensor["name"], loaded.get_tensor(tensor["index"])
+    values: dict[tuple[int, str], list[np.ndarray]] = {}
+    for part in _batches(loaded, batch, len(batch)):
+        _invoke(loaded, part)
+        for tensor in loaded.get_tensor_details():
+            if not tensor["name"]:  # The runtime's own memory, as transposed convolutions need it.
+                continue
+            if tensor["dtype"] == np.float32 and tensor["shape"].size and tensor["shape"][0] == len(part):
+                with contextlib.suppress(ValueError):  # Of a tensor that the runtime has joined with another.
+                    values.setdefault((tensor["index"], tensor["name"]), []).append(loaded.get_tensor(tensor["index"]))
+    for (_, name), parts in values.items():
+        yield name, np.concatenate(parts)
 
 
 def is_classifier(outputs):
@@ -137,8 +144,22 @@ def litert_quantizer():
     return quantizer, qtyping, recipe, tfl_flatbuffer_utils
 
 
+def has_fixed_batch(loaded):
+    """Returns whether an interpreter's model takes one sample at a time, in tensors of fixed shapes."""
+    return all(part["shape_signature"].size and part["shape_signature"][0] == 1 for part in loaded.get_input_details())
+
+
+def _batches(loaded, inputs, size):
+    size = 1 if has_fixed_batch(loaded) else size
+    return (inputs[first : first + size] for first in range(0, len(inputs), size))
+
+
 def _invoke(loaded, batch):
     entry = loaded.get_input_details()[0]
+    scale, zero_point = entry["quantization"]
+    if scale:
+        limits = np.iinfo(entry["dtype"])
+        batch = np.clip(np.round(batch / scale) + zero_point, limits.min, limits.max).astype(entry["dtype"])
     try:
         if tuple(entry["shape"]) != batch.shape:
             loaded.resize_tensor_input(entry["index"], batch.shape)

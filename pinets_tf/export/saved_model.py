@@ -378,8 +378,8 @@ def _warn_of_another_interface(base, version, partial):
     ]
     if changes:
         warnings.warn(
-            f"A new version has the signatures, names, types and shapes of the version before, so that clients need "
-            f"not change. Received: version {before} of {base} with others ({'; '.join(changes)}). Export under another "
+            "A new version has the signatures, names, types and shapes of the version before, so that clients need not "
+            f"change. Received: version {before} of {base} with others ({'; '.join(changes)}). Export under another "
             "name, or change the clients with the version.",
             stacklevel=3,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import tempfile
 
 import tensorflow as tf
 
@@ -12,10 +13,10 @@ from pinets_tf.layers.checks import one_of
 PRECISIONS = ("float32", "float16", "dynamic_int8")
 
 
-def convert(saved_model, precision="float32", signatures=None):
+def convert(saved_model, precision="float32", signatures=None, *, fixed_batch=False):
     """Returns a SavedModel as the content of a .tflite file, made of builtin operators alone.
 
-    The batch stays dynamic, and signatures share their weights. `"float16"` halves the weights, which are made float32
+    The batch stays dynamic unless it is to be fixed, and signatures share their weights. `"float16"` halves the weights, which are made float32
     again as the model is loaded. `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and
     rounds the inputs of linear maps to eight bits, with a range of its own for each batch; products, sums and outputs
     are float32, and so is what comes before a logarithm, as in a log-mel spectrogram (`quantize_dynamic`). For eight
@@ -26,6 +27,8 @@ def convert(saved_model, precision="float32", signatures=None):
         precision: `"float32"`, `"float16"` or `"dynamic_int8"`.
         signatures: names of signatures to be converted; by default `lite` where there is one, else `serving_default`.
             Those that `export_saved_model` writes for servers check shapes, for which TFLite has no operator.
+        fixed_batch: whether the batch is one sample, as accelerators of edge devices demand, so that all shapes are
+            fixed and none is computed.
 
     Returns:
         Bytes.
@@ -44,6 +47,10 @@ def convert(saved_model, precision="float32", signatures=None):
                 f"What is converted are signatures of the model. Received: {key!r}, for {saved_model}. "
                 f"Pass some of {', '.join(map(repr, names))}."
             )
+    if fixed_batch:
+        with tempfile.TemporaryDirectory() as folder:
+            _write_with_fixed_batch(saved_model, keys, folder)
+            return convert(folder, precision, keys)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=keys)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if precision == "dynamic_int8" and "Log" in operations(saved_model):
@@ -61,3 +68,18 @@ def convert(saved_model, precision="float32", signatures=None):
             f"A TFLite model is made of builtin operators. Received: {saved_model}, which needs others ({error}). "
             "Replace the layer that the message names."
         ) from error
+
+
+def _write_with_fixed_batch(saved_model, keys, folder):
+    """Writes signatures of a SavedModel as one that takes a sample at a time."""
+    module = tf.Module()
+    module.loaded = tf.saved_model.load(str(saved_model))
+    functions = {}
+    for key in keys:
+        signature = module.loaded.signatures[key]
+        specs = {
+            name: tf.TensorSpec(tf.TensorShape([1]).concatenate(spec.shape[1:]), spec.dtype, name)
+            for name, spec in signature.structured_input_signature[1].items()
+        }
+        functions[key] = tf.function(signature, autograph=False).get_concrete_function(**specs)
+    tf.saved_model.save(module, folder, signatures=functions)

@@ -102,12 +102,12 @@ def test_a_refused_file_is_named_with_the_reason(server, protocol, files, tmp_pa
     "message, words",
     [
         (
-            "{{function_node __inference_f_81}} Input is empty.\n\t [[{{function_node body_21}}{{node a/b}}]] [Op:f_81]",
+            "{{function_node __inference_f_8}} Input is empty.\n\t [[{{function_node body_2}}{{node a/b}}]] [Op:f_8]",
             "Input is empty.",
         ),
         (
             "2 root error(s) found.\n  (0) INVALID_ARGUMENT: Bad picture.\n\t [[{{node a}}]]\n\t [[b/_12]]\n"
-            "  (1) INVALID_ARGUMENT: Bad picture.\n\t [[{{node a}}]]\n0 successful operations.\n0 derived errors ignored.",
+            "  (1) INVALID_ARGUMENT: Bad picture.\n\t [[{{node a}}]]\n0 successful operations.\n0 derived errors.",
             "Bad picture.",
         ),
         (
