@@ -92,8 +92,8 @@ def quantize_int8(model, calibration, held_out, *, agreement=0.99, float_operato
     percentile, and whether channels are rescaled, are those whose outputs for the calibration inputs are closest to the
     float model's.
 
-    When outputs agree is said in `agreement`. The shapes are those of the float model: accelerators of edge devices need
-    a batch of one, `convert(..., fixed_batch=True)`, and `integer_io`.
+    When outputs agree is said in `agreement`. The shapes are those of the float model: accelerators of edge devices
+    need a batch of one, `convert(..., fixed_batch=True)`, and `integer_io`.
 
     Args:
         model: a float32 TFLite model of one input, as bytes.

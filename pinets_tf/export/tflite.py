@@ -16,11 +16,11 @@ PRECISIONS = ("float32", "float16", "dynamic_int8")
 def convert(saved_model, precision="float32", signatures=None, *, fixed_batch=False):
     """Returns a SavedModel as the content of a .tflite file, made of builtin operators alone.
 
-    The batch stays dynamic unless it is to be fixed, and signatures share their weights. `"float16"` halves the weights, which are made float32
-    again as the model is loaded. `"dynamic_int8"` stores weights in eight bits, with a scale for each channel, and
-    rounds the inputs of linear maps to eight bits, with a range of its own for each batch; products, sums and outputs
-    are float32, and so is what comes before a logarithm, as in a log-mel spectrogram (`quantize_dynamic`). For eight
-    bits throughout see `quantize_int8`.
+    The batch stays dynamic unless it is to be fixed, and signatures share their weights. `"float16"` halves the
+    weights, which are made float32 again as the model is loaded. `"dynamic_int8"` stores weights in eight bits, with a
+    scale for each channel, and rounds the inputs of linear maps to eight bits, with a range of its own for each batch;
+    products, sums and outputs are float32, and so is what comes before a logarithm, as in a log-mel spectrogram
+    (`quantize_dynamic`). For eight bits throughout see `quantize_int8`.
 
     Args:
         saved_model: the folder of a version of a SavedModel.
@@ -66,7 +66,7 @@ def convert(saved_model, precision="float32", signatures=None, *, fixed_batch=Fa
     except Exception as error:  # The converter raises a class of its own that it does not export.
         raise ValueError(
             f"A TFLite model is made of builtin operators. Received: {saved_model}, which needs others ({error}). "
-            "Replace the layer that the message names."
+            "Replace the layer that the message names; of a model that Keras has quantised export the one before."
         ) from error
 
 
