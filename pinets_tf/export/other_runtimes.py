@@ -260,10 +260,11 @@ def _openvino(saved_model, function, file):
             names = {output.get_any_name() for output in model.outputs}
             if names != set(concrete.structured_outputs):
                 raise ValueError(f"an output is an input as it is, or another output, and remain {names}")
-            # Their own names have the numbers of a count through all conversions of a process.
+            # The names that it makes have numbers of a count through all conversions of a process.
             for number, operator in enumerate(model.get_ordered_ops()):
-                if re.search(r"_\d+$", operator.get_friendly_name()) and operator.get_type_name() == "Constant":
-                    operator.set_friendly_name(f"Constant_{number}")
+                kind = operator.get_type_name()
+                if kind not in ("Parameter", "Result") and re.fullmatch(r"\w+_\d+", operator.get_friendly_name()):
+                    operator.set_friendly_name(f"{kind}_{number}")
             openvino.save_model(model, str(file), compress_to_fp16=False)
     except Exception as error:  # Of classes that OpenVINO does not export.
         raise _not_converted(saved_model, "OpenVINO", error) from error
