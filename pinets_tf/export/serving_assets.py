@@ -16,6 +16,13 @@ WARM_UP, MOST_REQUESTS = "tf_serving_warmup_requests", 1000
 # The files of a run, as the trainers write them beside the model.
 LABELS, RESULT, CONFIG = "labels.txt", "result.json", "config.json"
 CARD = "model_card.md"
+# What is to be known of files that are sent, by the signature that takes them.
+ON_FILES = {
+    "encoded_images": "`image_bytes` are files of pictures, in JPEG or PNG. Pixels are taken as they are stored: an "
+    "orientation in EXIF data turns nothing, so turn photographs before, as export/serving/client.py does. What is "
+    "transparent in a PNG is laid on white.",
+    "encoded_audio": "`wav_bytes` are WAV files of 16-bit PCM at the sample rate of the model; channels are averaged.",
+}
 # Of a run's configuration, what says nothing about the model.
 PLACES = ("workdir", "data_dir", "predict", "eval_only", "data")
 
@@ -150,6 +157,7 @@ def model_card(model, name, task, offered, workdir=None, licence=None):
         rows.append([key, ", ".join(map(_described, signature.inputs)), ", ".join(outputs)])
     parts = [f"# {name}", _table(["", ""], facts.items())]
     parts += ["## Signatures", _table(["signature", "takes", "returns"], rows)]
+    parts += [words for key, words in ON_FILES.items() if key in offered]
     for title, values in (("## Results", result), ("## Training", config)):
         if values:
             parts += [title, _table(["", ""], sorted(values.items()))]

@@ -96,8 +96,9 @@ def signatures(model, task="auto", labels=None):
     - `encoded_images`, of a classifier of images, takes `image_bytes`, JPEG or PNG files, and returns the same. They
       are read as for `--predict` of the trainers: of square colour images of 64 pixels or more the central square, as
       `pinets_tf.data.imagenet.read_image` with `resize` at 256 / 224 of the size; all others are resized as a whole,
-      as `pinets_tf.data.images.read_image`. Both give values in [0, 255], so other models of images, such as
-      discriminators, have no such signature.
+      as `pinets_tf.data.images.read_image`. But pixels are taken as they are stored: no graph knows EXIF data, by which
+      photographs are turned, so `export/serving/client.py` turns them before it sends them. Both give values in
+      [0, 255], so other models of images, such as discriminators, have no such signature.
     - `encoded_audio`, of a model of waveforms, takes `wav_bytes`, 16-bit PCM WAV files of the sample rate of the model,
       padded at the end or cut to the middle as `pinets_tf.data.speech.read_clip`.
     - `lite` takes what `serving_default` takes and returns the model's own outputs alone. It has no checks of shapes,

@@ -137,6 +137,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/export/test_quantization.py::test_errors",
             "tests/export/test_quantization.py::test_a_quantised_model_is_not_quantised_again",
+            "tests/export/test_integer_io.py::test_errors",
             Case(
                 lambda path: export.quantize_int8(tflite(two_inputs()), np.ones((2, 4)), np.ones((2, 4))),
                 "has one signature of one float32 input and one output",

@@ -92,6 +92,19 @@ def test_files_of_pictures_are_read_as_for_predict(served, tmp_path):
     np.testing.assert_allclose(answer, large(read[None]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [8, 64])
+def test_what_is_transparent_is_laid_on_white(size):
+    random = np.random.default_rng(0)
+    # In blocks, which resizing keeps apart, and of a size that needs no resizing where photographs do.
+    picture = np.kron(random.integers(0, 256, (8, 8, 4), "uint8"), np.ones((size // 8, size // 8, 1), "uint8"))
+    picture[..., 3] = np.kron(random.choice([0, 128, 255], (8, 8)), np.ones((size // 8, size // 8)))
+    share = picture[..., 3:] / 255
+    seen = np.round(share * picture[..., :3] + (1 - share) * 255).astype("uint8")
+    encoded = signatures(classifier(size))["encoded_images"].function
+    answer, expected = (encoded(tf.constant([tf.io.encode_png(each).numpy()]))["logits"] for each in (picture, seen))
+    np.testing.assert_allclose(answer, expected, atol=0.02 * np.abs(expected).max())
+
+
 def test_files_of_sounds_are_read_as_for_predict(tmp_path):
     front = mel_front_end(clip_seconds=0.125, mels=8, frames=8, fft_length=256)
     network = resnet((2000,), 4, stage_blocks=(1,), width=2, preprocessing=front)
@@ -146,6 +159,7 @@ def test_what_lies_beside_the_graph(served):
         "| Licence | CC BY 4.0 |",
         "| accuracy | 0.9 |",
         "| epochs | 3 |",
+        "Pixels are taken as they are stored: an orientation in EXIF data turns nothing",
         "| encoded_images | image_bytes: string (any) | logits: float32 (any, 4), probabilities: float32 (any, 4), ",
         tf.__version__,
     ):
@@ -187,7 +201,8 @@ def test_names_of_other_models():
     assert named(small())[1] == ["outputs"]
     a, b = keras.Input((2,), name="a.1"), keras.Input((3,), name="b")
     two = keras.Model([b, a], {"y": keras.layers.Dense(2)(a), "x": keras.layers.Dense(1)(b)})
-    assert named(two) == (["b", "a_1"], ["x", "y"])
+    with pytest.warns(UserWarning, match="'a.1', called 'a_1'"):
+        assert named(two) == (["b", "a_1"], ["x", "y"])
     outputs = signatures(two)["serving_default"].function(tf.ones((4, 3)), tf.ones((4, 2)))
     assert outputs["x"].shape == (4, 1) and outputs["y"].shape == (4, 2)
     assert named(classifier(), task="tensors") == (["images"], ["outputs"])
