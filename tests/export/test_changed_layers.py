@@ -60,23 +60,31 @@ def tied():
 
 
 CHANGED = {
-    "lora": lambda: lora([True]),
-    "lora in a polynomial": lambda: lora([False]),
-    "lora in a folded polynomial": lambda: lora([True, False], normalize="batch"),
-    "lora in half precision": lambda: lora([True, False], dtype="mixed_float16"),
-    "int8": lambda: quantized("int8"),
-    "int8, folded": lambda: quantized("int8", "batch"),
-    "int4": lambda: quantized("int4"),
-    "float8": lambda: quantized("float8"),
+    "lora": lambda: lora([True, False], normalize="batch"),
+    "int8": lambda: quantized("int8", "batch"),
     "frozen": frozen,
     "tied": tied,
+}
+OTHERS = {
+    "lora beside a polynomial": lambda: lora([True]),
+    "lora in a polynomial": lambda: lora([False]),
+    "lora in half precision": lambda: lora([True, False], dtype="mixed_float16"),
+    "int8, nothing folded": lambda: quantized("int8"),
+    "int4": lambda: quantized("int4"),
+    "float8": lambda: quantized("float8"),
 }
 IN_WORDS = re.compile(r"[A-Z].*\. Received: .+\. [A-Z].*", re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore:.*computes in half precision")
-@pytest.mark.parametrize("loaded", [False, True], ids=["made", "loaded"])
-@pytest.mark.parametrize("make", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("loaded", [False, pytest.param(True, marks=pytest.mark.long)], ids=["made", "loaded"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.long] * (name in OTHERS))
+        for name, make in (CHANGED | OTHERS).items()
+    ],
+)
 def test_the_same_answers_or_words(make, loaded, tmp_path):
     model = make()
     if loaded:
