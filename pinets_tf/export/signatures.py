@@ -274,7 +274,7 @@ def _kind(layer):
 
 def _given_to_inputs(model):
     """Returns for each input the name that it was given, or `None`."""
-    structure = getattr(model, "input", None)  # A sequential model has none before it is called.
+    structure = getattr(model, "input", ())  # A sequential model has none before it is called.
     keys = sorted(structure) if _is_flat(structure, model.inputs) else [None] * len(model.inputs)
     automatic = re.compile(r"(keras_tensor|input_layer)(_\d+)?(CLONE)*")
     return [key if automatic.fullmatch(tensor.name) else tensor.name for key, tensor in zip(keys, model.inputs)]
