@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import keyword
 import re
 import warnings
 from collections import Counter
@@ -111,8 +112,8 @@ def signatures(model, task="auto", labels=None):
     or the key of a dictionary of inputs; that of an output its key in a dictionary, or what its layer was given as
     `name`. Where Keras made the name, as in `keras_tensor_12`, `input_layer_3` or `dense_7`, the input is called
     `inputs`, or `input_1`, `input_2`, ... by its position among several, and the output `output_1`, `output_2`, ... by
-    its own. Names have letters of ASCII, digits and underscores, each once; another name is changed, and a warning says
-    so.
+    its own. Names have letters of ASCII, digits and underscores, each once, and those of inputs begin with a letter and
+    are no keywords of Python; another name is changed, and a warning says so.
 
     Args:
         model: a functional or sequential Keras model of any batch size.
@@ -298,15 +299,19 @@ def _names(kind, given):
         return [f"{kind}s"]
     names: list[str] = []
     for place, name in enumerate(given, 1):
-        wanted = name = f"{kind}_{place}" if name is None else re.sub(r"\W", "_", str(name), flags=re.ASCII)
-        number = place - 1
+        name = re.sub(r"\W", "_", f"{kind}_{place}" if name is None else str(name), flags=re.ASCII)
+        # TensorFlow makes parameters of inputs.
+        if kind == "input" and (keyword.iskeyword(name) or not name[0].isalpha()):
+            name = f"input_{name.lstrip('_') or place}"
+        wanted, number = name, place - 1
         while name in names:
             name, number = f"{wanted}_{number}", number + 1
         names.append(name)
     changed = [f"{old!r}, called {new!r}" for old, new in zip(given, names) if old is not None and old != new]
     if changed:
         warnings.warn(
-            f"Names of {kind}s are letters of ASCII, digits and underscores, each once. "
+            f"Names of {kind}s are letters of ASCII, digits and underscores, each once"
+            f"{', from a letter on and no keyword of Python' if kind == 'input' else ''}. "
             f"Received: {'; '.join(changed)}. Name {'keras.Input' if kind == 'input' else 'layers'} so to have others.",
             stacklevel=4,
         )

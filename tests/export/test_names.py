@@ -11,6 +11,7 @@ import pytest
 from pinets_tf import export
 from pinets_tf.export import export_saved_model, signatures
 from pinets_tf.export.saved_model import _interface
+from pinets_tf.export.signatures import positional_names
 from pinets_tf.layers import CCP, NCP
 from pinets_tf.models import linear_generator, mel_front_end, resnet
 from tests.commands import ROOT
@@ -155,13 +156,26 @@ def test_a_loaded_model_has_the_names_of_its_own(tmp_path):
     assert named(export.load_model(tmp_path / "model.keras")) == named(model)
 
 
-def test_names_that_are_changed_are_told():
+def test_names_that_are_changed_are_told(tmp_path):
     z, w = keras.Input((2,), name="a b"), keras.Input((2,), name="a_b")
-    with pytest.warns(UserWarning, match=r"each once\. Received: 'a b', called 'a_b'; 'a_b', called 'a_b_1'\. Name"):
+    with pytest.warns(
+        UserWarning, match=r"each once, .*\. Received: 'a b', called 'a_b'; 'a_b', called 'a_b_1'\. Name"
+    ):
         inputs, _ = named(keras.Model([z, w], z + w))
     assert inputs == ["a_b", "a_b_1"]
     with pytest.warns(UserWarning, match=r"Names of outputs .* Received: 'größe', called 'gr__e'\. Name layers"):
         assert named(keras.Model(w, {"größe": w + 1, "y": w * w}))[1] == ["gr__e", "y"]
+    z, w = keras.Input((2,), name="1st"), keras.Input((2,), name="class")
+    with pytest.warns(
+        UserWarning, match=r"Python\. Received: '1st', called 'input_1st'; 'class', called 'input_class'"
+    ):
+        version = export_saved_model(keras.Model([z, w], {"2nd": z + w, "lambda": z * w}), tmp_path, "model")
+    assert {name for _, name in _interface(version)} == {
+        "input input_1st",
+        "input input_class",
+        "output 2nd",
+        "output lambda",
+    }
     # A name that another input has by its position.
     z, w = keras.Input((2,), name="input_2"), keras.Input((2,))
     assert named(keras.Model([z, w], z + w))[0] == ["input_2", "input_2_1"]
@@ -189,3 +203,14 @@ def test_another_interface_of_the_next_version_is_warned_of(tmp_path):
     assert words.endswith("Export under another name, or change the clients with the version.")
     # A version is compared with the one that it replaces, or else with the one before it in number.
     assert warned(small(), version=5, replace=True) == [] and warned(small(7), version=1) == []
+
+
+def test_layers_inside_of_others_are_named_by_position():
+    for _ in range(2):
+        inner = keras.layers.Bidirectional(keras.layers.LSTM(3))
+        model = keras.Sequential(
+            [keras.Input((5, 2)), inner, keras.layers.Dense(2), keras.layers.Dense(2, name="own_7")]
+        )
+        names = set(positional_names(model).values())
+        assert {"bidirectional", "forward_lstm", "backward_lstm", "dense", "sequential"} <= names
+        assert "own_7" not in positional_names(model)
