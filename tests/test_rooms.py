@@ -63,6 +63,7 @@ ALLOWED = {
     },
     "export": {
         *TENSORFLOW,
+        "PIL",
         "ai_edge_litert",
         "client",
         "grpc",

@@ -44,7 +44,14 @@ def finished(folder, blocks, network, seed, dataset="cifar10", **result):
 @pytest.mark.parametrize("orders", [[2], pytest.param([1, 2], marks=pytest.mark.long)], ids=len)
 def test_orders_and_seeds_and_the_same_command_again(dataset, tmp_path, orders):
     folder, count = tmp_path / "sweep", len(orders)
-    command = [SCRIPT, f"--workdir={folder}", f"--orders={','.join(map(str, orders))}", "--blocks=1", "--seeds=1", "--noreference"]
+    command = [
+        SCRIPT,
+        f"--workdir={folder}",
+        f"--orders={','.join(map(str, orders))}",
+        "--blocks=1",
+        "--seeds=1",
+        "--noreference",
+    ]
     first = run(*command, "--", f"--dataset={dataset}", *TINY)
     result = json.loads(first.stdout.splitlines()[-1])
     assert (result["trained"], result["failed"]) == (count, 0)
