@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import ALL, every_layer, functional, numpy, randomise
+from tests.conformance.cases import ALL, every_layer, functional, numpy, randomise, tensorflow_only
 
 LOAD_ALL = """
 import sys, pathlib, numpy as np, keras, pinets_tf
@@ -37,6 +37,7 @@ def test_keras_file_and_weights_file(case, tmp_path):
     np.testing.assert_array_equal(numpy(fresh(case.batch())), expected)
 
 
+@tensorflow_only  # What a file needs is imported in the same way on every backend.
 def test_keras_files_in_a_fresh_process(tmp_path):
     for name, case in ALL.items():
         model = functional(case)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from pinets_tf.layers import FeaStConv, GATConv, GMMConv
+from tests.conformance.cases import tensorflow_only
 from tests.polynomial_degree import multiplies_in_float64
 
 # Six vertices, the last of which has no neighbour but itself; 6 stands for none.
@@ -244,6 +245,7 @@ def test_large_float16_scores_stay_finite(make):
     assert np.isfinite(numpy(layer(20 * batch(dtype="float16")))).all()
 
 
+@tensorflow_only
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 @pytest.mark.parametrize("heads", [1, 2, 8])
 @pytest.mark.parametrize("make", [feast, gat, concatenated])
@@ -253,6 +255,7 @@ def test_heads_do_not_change_the_variance_at_the_start(make, heads):
     assert 0.8 < numpy(layer(x)).std() < 1.2
 
 
+@tensorflow_only
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 @pytest.mark.parametrize("kernels", [1, 4, 8, 27])
 def test_gmm_kernels_cover_the_cube_at_the_start(dimensions, kernels):

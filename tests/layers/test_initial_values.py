@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from pinets_tf.layers import CCP, NCP, NCPSkip
+from tests.conformance.cases import tensorflow_only
 
+pytestmark = tensorflow_only  # Initial values have the distribution that they have on every backend.
 DECOMPOSITIONS = [CCP, NCP, NCPSkip]
 
 
