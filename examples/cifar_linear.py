@@ -14,10 +14,15 @@ prints its answers. What this package reached, and how long it took, is in BUILD
 The same command on the same workdir goes on where it stopped. `--dataset sample` needs no download.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import keras
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.data import images
 from pinets_tf.models import resnet
 
@@ -26,7 +31,7 @@ R_POLYNETS = keras.initializers.VarianceScaling(16.0, "fan_in", "untruncated_nor
 # The recipe is that of the journal version and of the first author's later code; the paper itself gives none.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string("dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, or the path of an .npz.")
+script.define_path("dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, or the path of an .npz.")
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_integer("order", 2, "Order of each residual block; the paper: 2 to 5 (Fig. 8), 1 is a plain residual net.")
 flags.DEFINE_enum("activation", "none", ["none", "relu"], "Activation function of the residual network.")
@@ -105,4 +110,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -12,11 +12,16 @@ another, and `contributions.png` has the images with the products after the firs
 `--eval_only` draws and scores the saved generators. The same command on the same workdir goes on where it stopped.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 from pathlib import Path
 
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.layers.checks import one_of
@@ -34,7 +39,7 @@ PAPER["prodpoly"] = ("8.49 ± 0.11", "16.79 ± 0.81")
 # The numbers are those of SNGAN, which the paper keeps; the order and number of polynomials in its product are ours.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string(
+script.define_path(
     "dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, an .npz, or a folder of pictures."
 )
 flags.DEFINE_alias("data", "dataset")
@@ -107,4 +112,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -33,7 +33,10 @@ def _run_script(command, cwd, environment, streams):
 
 
 def _run_forked(command, cwd, environment, kill_after):
-    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+    with (
+        tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output,
+        tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as errors,
+    ):
         streams = {1: output.name, 2: errors.name}
         process = _FORKS.Process(target=_run_script, args=(command, str(cwd), environment, streams))
         process.start()

@@ -26,7 +26,7 @@ def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None
     figure = Figure(figsize=(5 * len(columns), 4), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
         for index, (name, path) in enumerate(history_files.items()):
-            with open(path, newline="") as file:
+            with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             epochs = [int(row["epoch"]) for row in rows]
             style = {"color": f"C{index}", "marker": "." if len(rows) < 30 else ""}

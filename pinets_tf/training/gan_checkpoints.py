@@ -112,7 +112,7 @@ class GanHistory:
         if not is_chief():
             return
         temporary = self.file.with_name(self.file.name + ".partial")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(self.rows)

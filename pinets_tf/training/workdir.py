@@ -95,7 +95,8 @@ def read_json(path, kind=dict):
 def write_atomically(path, text):
     """Writes a file that is either the old one or the new one, whenever it is read or the process dies."""
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
+    # A name of a file that is not UTF-8 can be in it.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
 
 

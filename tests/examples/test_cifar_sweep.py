@@ -107,7 +107,7 @@ def started(tmp_path):
     # A shell starts what runs in its background with interrupts ignored, and that is inherited.
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--epochs=100000"], cwd=ROOT, **pipes)
-    while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()):
+    while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text(encoding="ascii").split()):
         assert sweep.poll() is None
         time.sleep(0.02)
     # Until the sweep knows of the process that it made.
