@@ -83,6 +83,7 @@ def lessons(data):
         validation=test,
         test=test,
         class_names=data.class_names,
+        fingerprint=getattr(data, "fingerprint", None),
     )
 
 
@@ -98,7 +99,7 @@ def main(argv):
     if FLAGS.dataset == images.SAMPLE:
         training.reduce_for_sample(width=8, epochs=8, batch_size=50, stage_blocks=["1", "1", "1"])
     sizes = f"{len(data.x_train):,} training and {len(data.x_test):,} test images"
-    print(f"{FLAGS.dataset}: {sizes}, {data.classes} classes")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {data.classes} classes", data)
     training.run_classifier(
         FLAGS.workdir,
         lambda: lessons(data),

@@ -68,12 +68,12 @@ def main(argv):
     with training.exit_on_bad_input():
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, FLAGS.channels, data_dir=FLAGS.data_dir)
-    print(data.description)
+    script.introduce(data.description, data)
 
     def lessons():
         batch = FLAGS.batch_size * FLAGS.discriminator_steps
         batches = pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed)
-        return training.GanLessons(batches, lambda: FLAGS.steps)
+        return training.GanLessons(batches, lambda: FLAGS.steps, fingerprint=getattr(data, "fingerprint", None))
 
     training.run_gan(
         FLAGS.workdir,

@@ -109,7 +109,7 @@ def load():
         drawn_shapes.write_sample(folder)
     photographs = imagenet.load(folder, FLAGS.data_dir)
     sizes = f"{photographs.train_size:,} training and {photographs.validation_size:,} validation images"
-    print(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes", photographs)
     return photographs
 
 
@@ -130,6 +130,7 @@ def lessons(photographs):
         test=test,
         class_names=photographs.class_names,
         divided=True,
+        fingerprint=getattr(photographs, "fingerprint", None),
     )
 
 

@@ -118,7 +118,7 @@ def load():
     parts = (shapes.train, shapes.validation, shapes.test)
     counts = "{:,} training, {:,} validation and {:,} test shapes".format(*(len(part.names) for part in parts))
     mean, _ = shapes.mean_and_deviation()
-    print(f"{FLAGS.dataset}: {counts}, {len(mean):,} vertices, {len(shapes.faces):,} faces", flush=True)
+    script.introduce(f"{FLAGS.dataset}: {counts}, {len(mean):,} vertices, {len(shapes.faces):,} faces", shapes)
     place = Path(FLAGS.workdir if FLAGS.dataset == meshes.SAMPLE else FLAGS.dataset)
     place = place if place.is_dir() or FLAGS.dataset == meshes.SAMPLE else place.parent
     levels = hierarchy(
@@ -150,6 +150,7 @@ def lessons(shapes, view):
         faces=shapes.faces,
         deviation=shapes.mean_and_deviation()[1],
         view=view,
+        fingerprint=getattr(shapes, "fingerprint", None),
     )
 
 

@@ -68,7 +68,7 @@ def lessons(data):
     """Says what the networks learn from."""
     options = {"flip": FLAGS.flip, "dequantise": FLAGS.dequantise, "seed": FLAGS.seed}
     batches = pictures.batches_from(data, FLAGS.batch_size * FLAGS.discriminator_steps, **options)
-    return training.GanLessons(batches, lambda: FLAGS.steps)
+    return training.GanLessons(batches, lambda: FLAGS.steps, fingerprint=getattr(data, "fingerprint", None))
 
 
 def main(argv):
@@ -91,7 +91,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, data_dir=FLAGS.data_dir)
-    print(data.description)
+    script.introduce(data.description, data)
     for name in FLAGS.networks:
         workdir = Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}"
         training.run_gan(

@@ -74,7 +74,7 @@ def load():
         speech.write_sample(folder)
     clips = speech.load(folder, FLAGS.data_dir)
     sizes = f"{len(clips.train):,} training, {len(clips.validation):,} validation and {len(clips.test):,} test clips"
-    print(f"{FLAGS.dataset}: {sizes}, {clips.classes} words, {len(clips.noise)} recordings of noise")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {clips.classes} words, {len(clips.noise)} recordings of noise", clips)
     if clips.skipped:
         print(f"left out: {len(clips.skipped):,} files")
         for file, reason in itertools.islice(clips.skipped.items(), 10):
@@ -95,6 +95,7 @@ def lessons(clips):
         test=speech.test_batches(clips, FLAGS.batch_size),
         class_names=clips.class_names,
         unit="clips",
+        fingerprint=getattr(clips, "fingerprint", None),
     )
 
 

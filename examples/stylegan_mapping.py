@@ -110,7 +110,8 @@ def build(name, size, channels, smaller=None):
 def lessons(data, steps):
     """Says what the networks learn from."""
     batch = FLAGS.batch_size * FLAGS.discriminator_steps
-    return training.GanLessons(pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed), lambda: steps)
+    batches = pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed)
+    return training.GanLessons(batches, lambda: steps, fingerprint=getattr(data, "fingerprint", None))
 
 
 def train(name, data, extractor, workdir):
@@ -165,7 +166,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = {size: pictures.load(FLAGS.dataset, size, data_dir=FLAGS.data_dir) for size in sizes()}
-    print(data[FLAGS.size].description)
+    script.introduce(data[FLAGS.size].description, data[FLAGS.size])
     for name in FLAGS.networks:
         train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
     if not training.is_chief():

@@ -45,6 +45,11 @@ def keep_printing():
         setattr(sys, name, _Output(stream))
 
 
+def introduce(description, data):
+    """Prints what a loaded set of data is, and the lines that its reader has noted of it."""
+    print(description, *getattr(data, "notes", ()), sep="\n", flush=True)
+
+
 class _Output:
     """A stream of text whose file may fail."""
 

@@ -2,6 +2,8 @@
 
 import csv
 
+from pinets_tf.files import shown
+
 
 def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None, errors=False):
     """Draws columns of one or several histories against the epoch, training dotted and validation solid.
@@ -33,10 +35,10 @@ def draw_curves(history_files, picture, columns=("loss", "accuracy"), title=None
             for key, line, label in ((column, ":", None), (f"val_{column}", "-", name)):
                 values = [float(row[key]) for row in rows]
                 values = [100 * (1 - value) for value in values] if errors else values
-                axes.plot(epochs, values, line, label=label, **style)
+                axes.plot(epochs, values, line, label=label and shown(label), **style)
         share = f"{'top-1' if column == 'accuracy' else column.replace('_', '-')} error, percent"
         axes.set(xlabel="epoch", ylabel=share if errors else column)
         axes.grid(alpha=0.3)
     axes.legend(title="solid: test, dotted: training")
-    figure.suptitle(title)
+    figure.suptitle(title and shown(title))
     figure.savefig(picture, dpi=120)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras import ops
 
+from pinets_tf.files import shown
 from pinets_tf.training.checkpoints import rows_until
 from pinets_tf.training.cluster import is_chief
 from pinets_tf.training.runtime import Divergence
@@ -136,7 +137,7 @@ class GanHistory:
         for column in columns:
             points = [(int(row["step"]), float(row[column])) for row in self.rows]
             axes.plot(*zip(*points), label=column.replace("_", " "), marker="." if len(points) < 30 else "")
-        axes.set(xlabel="step", ylabel="loss", title=title)
+        axes.set(xlabel="step", ylabel="loss", title=shown(title))
         axes.grid(alpha=0.3)
         axes.legend()
         figure.savefig(picture, dpi=120)

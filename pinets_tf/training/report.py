@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pinets_tf.files import shown
 from pinets_tf.training.workdir import write_atomically
 
 NUMBERS_UP_TO = 20
@@ -50,7 +51,7 @@ def write_report(labels, scores, class_names, folder):
             "pip install 'pinets_tf[examples]'"
         ) from error
     labels, scores = _checked(np.asarray(labels), np.asarray(scores), class_names)
-    names = [str(name) for name in class_names]
+    names = [shown(str(name)) for name in class_names]
     every_class = np.arange(len(names))
     undefined = np.isnan(scores)
     scores = np.where(undefined, -np.inf, scores)

@@ -16,6 +16,8 @@ from pinets_tf.training.step_schedule import StepSchedule
 # What a resumed run may change without becoming another run.
 MAY_DIFFER = (
     "workdir",
+    "epochs",
+    "steps",
     "data_dir",
     "strategy",
     "worker_timeout",
