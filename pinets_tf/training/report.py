@@ -68,8 +68,8 @@ def write_report(labels, scores, class_names, folder):
     lines += [f"lowest recall: {_confused(shares, index, names)}" for index in _worst(shares, present)]
     absent = [name for name, count in zip(names, samples) if count == 0]
     if absent:
-        shown = absent[:WORST] + ["..."] * (len(absent) > WORST)
-        lines.append(f"without samples: {len(absent)} of {len(names)} classes ({', '.join(shown)})")
+        named = absent[:WORST] + ["..."] * (len(absent) > WORST)
+        lines.append(f"without samples: {len(absent)} of {len(names)} classes ({', '.join(named)})")
     table = classification_report(
         labels, predictions, labels=present, target_names=[names[i] for i in present], digits=3, zero_division=0
     )

@@ -34,7 +34,7 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
     again = run(*command)
-    assert "going on after epoch 2 of 2" in again.stdout
+    assert "finished: 2 epochs" in again.stdout
     assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     tested = run("examples/cifar_linear.py", f"--data={dataset}", f"--workdir={tmp_path / 'run'}", "--eval_only")
     evaluated = json.loads(tested.stdout.splitlines()[-1])
