@@ -246,7 +246,8 @@ def main(argv):
     todo = [] if FLAGS.draw_only else [run for run, place in runs.items() if not (place / "result.json").exists()]
     print(f"runs in {folder}: {len(rows)}; to train: {len(todo)} of {len(runs)}")
     # A scheduler ends a job with SIGTERM, which has to end the running child as well.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     started, seconds, failures = time.perf_counter(), {}, {}
     try:
         for index, run in enumerate(todo):

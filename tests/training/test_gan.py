@@ -349,7 +349,7 @@ def test_an_infinite_gradient_of_any_replica_skips_the_step():
     assert one.loss_scales() == {"generator_scale": 2.0**14, "discriminator_scale": 2.0**15}
 
 
-def test_resumed_equals_uninterrupted(tmp_path, capsys):
+def test_resumed_equals_uninterrupted(heard, tmp_path, capsys):
     options = {"noise": True, "batch": True}
     numbers = {"discriminator_steps": 2, "r1": 0.5, "r1_every": 3, "average_warm_up": True}
     # A log at every third step, so that the run goes on in the middle of an interval.
