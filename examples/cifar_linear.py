@@ -14,10 +14,15 @@ prints its answers. What this package reached, and how long it took, is in BUILD
 The same command on the same workdir goes on where it stopped. `--dataset sample` needs no download.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import keras
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.data import images
 from pinets_tf.models import resnet
 
@@ -26,7 +31,7 @@ R_POLYNETS = keras.initializers.VarianceScaling(16.0, "fan_in", "untruncated_nor
 # The recipe is that of the journal version and of the first author's later code; the paper itself gives none.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string(
+script.define_path(
     "dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, an .npz, or a folder of images."
 )
 flags.DEFINE_alias("data", "dataset")
@@ -80,6 +85,7 @@ def lessons(data):
         validation=test,
         test=test,
         class_names=data.class_names,
+        fingerprint=data.fingerprint,
     )
 
 
@@ -95,7 +101,7 @@ def main(argv):
     if FLAGS.dataset == images.SAMPLE:
         training.reduce_for_sample(width=8, epochs=8, batch_size=50, stage_blocks=["1", "1", "1"])
     sizes = f"{len(data.x_train):,} training and {len(data.x_test):,} test images"
-    print(f"{FLAGS.dataset}: {sizes}, {data.classes} classes", *data.remarks, sep="\n")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {data.classes} classes", data)
     training.run_classifier(
         FLAGS.workdir,
         lambda: lessons(data),
@@ -107,4 +113,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -12,11 +12,15 @@ Writes results.csv and fig8.png into the workdir after every run. The same comma
 runs are kept, failed ones tried again.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import csv
 import datetime
 import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -28,8 +32,10 @@ from statistics import mean, stdev
 
 from absl import app, flags
 
+from pinets_tf import script
+
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "Folder for the runs, the table and the picture.", required=True)
+script.define_workdir(None, "Folder for the runs, the table and the picture.")
 flags.DEFINE_list("orders", ["1", "2", "3", "4", "5"], "Orders of the residual blocks; the paper: 2 to 5 (Fig. 8).")
 flags.DEFINE_list("blocks", ["1", "2"], "Blocks in each of the four stages; the paper: 1 and 2 (Fig. 8).")
 flags.DEFINE_list("seeds", list(map(str, range(10))), "Seeds; the paper: 10 runs of each network (Sec. 4.2).")
@@ -67,7 +73,7 @@ def settings_of_the_runs(arguments):
             )
         settings[name] = value
     file = Path(FLAGS.workdir, "settings.json")
-    old = json.loads(file.read_text()) if file.exists() else settings
+    old = read(file) if file.exists() else settings
     names = sorted((old.keys() | settings.keys()) - set(MAY_DIFFER))
     different = [f"{n}: {old.get(n)!r} there, {settings.get(n)!r} now" for n in names if old.get(n) != settings.get(n)]
     if different and not FLAGS.draw_only:
@@ -76,6 +82,10 @@ def settings_of_the_runs(arguments):
             f"Received: {file.parent} with others ({', '.join(different)}). Pass another --workdir, or the old flags."
         )
     return settings
+
+
+def read(file):
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def replace(path, write):
@@ -87,7 +97,7 @@ def replace(path, write):
 
 
 def replace_text(path, text):
-    replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    replace(path, lambda partial: partial.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def train(folder, blocks, network, seed, settings):
@@ -97,7 +107,8 @@ def train(folder, blocks, network, seed, settings):
     command = [sys.executable, "-u", str(TRAINER)]
     command += [f"--{name}={value}" if value != "" else f"--{name}" for name, value in (*settings.items(), *ours)]
     lines = ["it printed nothing"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+    options["env"] = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(command, **options) as child:
         try:
             for line in child.stdout:
@@ -125,7 +136,7 @@ def collect(folder):
     rows = []
     for run in folder.glob("blocks-*/*-seed-*"):
         files = [run / name for name in ("config.json", "result.json", "failure.json")]
-        known = {key: value for file in files if file.exists() for key, value in json.loads(file.read_text()).items()}
+        known = {key: value for file in files if file.exists() for key, value in read(file).items()}
         network, seed = run.name.split("-seed-")
         known |= {"blocks": int(run.parent.name.removeprefix("blocks-")), "network": network, "seed": int(seed)}
         rows.append({name: known.get(name, "") for name in (*COLUMNS, "failure")})
@@ -235,7 +246,8 @@ def main(argv):
     todo = [] if FLAGS.draw_only else [run for run, place in runs.items() if not (place / "result.json").exists()]
     print(f"runs in {folder}: {len(rows)}; to train: {len(todo)} of {len(runs)}")
     # A scheduler ends a job with SIGTERM, which has to end the running child as well.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     started, seconds, failures = time.perf_counter(), {}, {}
     try:
         for index, run in enumerate(todo):
@@ -273,4 +285,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

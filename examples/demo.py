@@ -8,6 +8,11 @@ on 1,000 others; exports the polynomial one as a SavedModel and as TFLite and as
 answer. Expected: about 0.85 without activations, 0.75 linear, 0.87 with ReLU. Run again, it reuses what is there.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import json
 import subprocess
 import sys
@@ -17,13 +22,13 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import degree
 from pinets_tf.data import images
 from pinets_tf.models import resnet
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "demo_output", "Folder for everything that the demo writes.")
+script.define_workdir("demo_output", "Folder for everything that the demo writes.")
 flags.DEFINE_integer("epochs", 8, "Epochs of each of the three networks.", lower_bound=1)
 flags.DEFINE_integer("width", 12, "Channels of the first stage.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of initial values and order.", lower_bound=0)
@@ -103,12 +108,19 @@ def draw_predictions(network, data, picture):
     figure.savefig(picture, dpi=110)
 
 
-def run(script, *arguments):
+def run(name, *arguments):
     """Runs a script of `export/` in a process of its own and returns what it prints."""
-    done = subprocess.run([sys.executable, EXPORT / script, *arguments], capture_output=True, text=True, check=False)
+    command, environment = [sys.executable, EXPORT / name, *arguments], {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    options = {"encoding": "utf-8", "errors": "replace", "env": environment}
+    done = subprocess.run(command, capture_output=True, check=False, **options)
     if done.returncode:
-        raise SystemExit(f"export/{script} failed:\n{done.stderr}")
+        raise SystemExit(f"export/{name} failed:\n{done.stderr}")
     return done.stdout.strip()
+
+
+def versions(folder):
+    """Returns the folders of the exported versions of a network, the last one at the end."""
+    return sorted(folder.glob("[0-9]*"), key=lambda version: int(version.name))
 
 
 def main(argv):
@@ -128,20 +140,20 @@ def main(argv):
     print("\nExporting the polynomial network, then asking each export in a fresh process without pinets_tf:")
     keras_file = folder / "polynomial" / "model.keras"
     tflite = {"float32": folder / "polynomial-float32.tflite", "dynamic_int8": folder / "polynomial.tflite"}
-    versions = sorted((folder / "served" / "polynomial").glob("[0-9]*"), key=lambda version: int(version.name))
+    served = folder / "served" / "polynomial"
     progress = keras.utils.Progbar(4, verbose=int(sys.stdout.isatty()), unit_name="process")
     progress.update(0)
-    if not versions or versions[-1].stat().st_mtime < keras_file.stat().st_mtime:
-        versions = [Path(run("saved_model.py", keras_file, "--output", folder / "served", "--name", "polynomial"))]
+    if not versions(served) or versions(served)[-1].stat().st_mtime < keras_file.stat().st_mtime:
+        run("saved_model.py", keras_file, "--output", served.parent, "--name", served.name)
         for file in tflite.values():
             file.unlink(missing_ok=True)
     for precision, file in tflite.items():
         progress.add(1)
         if not file.exists():
-            run("tflite.py", versions[-1], "--output", file, "--precision", precision)
+            run("tflite.py", versions(served)[-1], "--output", file, "--precision", precision)
     progress.add(1)
     np.save(folder / "inputs.npy", data.x_test.astype("float32"))
-    checks = run("verify.py", keras_file, versions[-1], *tflite.values(), "--inputs", folder / "inputs.npy")
+    checks = run("verify.py", keras_file, versions(served)[-1], *tflite.values(), "--inputs", folder / "inputs.npy")
     progress.add(1)
     for check in map(json.loads, checks.splitlines()):
         logits = np.array(check["first_outputs"])
@@ -157,4 +169,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

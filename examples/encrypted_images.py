@@ -13,6 +13,11 @@ Each ciphertext holds one pixel of all images, up to 4,096 of them, as in Crypto
 one image takes as long as all of them. The keys are for security of 128 bits. Run again, it reuses the trained network.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import functools
 import operator
 import time
@@ -21,13 +26,13 @@ import keras
 import numpy as np
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import encrypted_ready
 from pinets_tf.data import images
 from pinets_tf.layers import CCP
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "runs/encrypted_images", "Folder for the trained network.")
+script.define_workdir("runs/encrypted_images", "Folder for the trained network.")
 flags.DEFINE_integer("images", 1000, "Test images to classify.", lower_bound=1)
 flags.DEFINE_integer("order", 2, "Order of the polynomial: each above the first takes one product.", lower_bound=1)
 flags.DEFINE_integer("rank", 16, "Rank of the polynomial.", lower_bound=1)
@@ -176,4 +181,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -13,9 +13,14 @@ and, with `--inception` or `--efficientnet_lite0`, scores the saved generator. T
 on where it stopped.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.models import linear_generator, sngan_discriminator
@@ -23,7 +28,7 @@ from pinets_tf.models import linear_generator, sngan_discriminator
 # The numbers are those of the authors' public experiment; the paper's own text has none.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string(
+script.define_path(
     "dataset", "sample", "sample, a TensorFlow Datasets name such as fashion_mnist, an .npz, or a folder of pictures."
 )
 flags.DEFINE_alias("data", "dataset")
@@ -63,12 +68,12 @@ def main(argv):
     with training.exit_on_bad_input():
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, FLAGS.channels, data_dir=FLAGS.data_dir)
-    print(data.description, *data.remarks, sep="\n")
+    script.introduce(data.description, data)
 
     def lessons():
         batch = FLAGS.batch_size * FLAGS.discriminator_steps
         batches = pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed)
-        return training.GanLessons(batches, lambda: FLAGS.steps)
+        return training.GanLessons(batches, lambda: FLAGS.steps, fingerprint=data.fingerprint)
 
     training.run_gan(
         FLAGS.workdir,
@@ -84,4 +89,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -14,6 +14,11 @@ saved. `--networks resnet18_linear,pinet18,pinet18_1x1` are the networks without
 --milestones 30,60,90 --warm_up_epochs 0 --decay_normalization`. What this package reached is in BUILD_NOTES.md.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import itertools
 import time
 from pathlib import Path
@@ -22,7 +27,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.data import drawn_shapes, imagenet
 from pinets_tf.models import resnet
 
@@ -59,7 +64,7 @@ MEAN, STANDARD_DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 FLAGS = flags.FLAGS
 training.define_run_flags(precision="mixed_float16")
-flags.DEFINE_string("dataset", SAMPLE, "sample, a folder of photographs or TFRecords, or a TensorFlow Datasets name.")
+script.define_path("dataset", SAMPLE, "sample, a folder of photographs or TFRecords, or a TensorFlow Datasets name.")
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_list("networks", ["resnet50", "prodpoly50"], f"What to train, of {', '.join(NETWORKS)}.")
 flags.register_validator("networks", set(NETWORKS).issuperset, f"lists some of {', '.join(NETWORKS)}")
@@ -105,7 +110,7 @@ def load():
         drawn_shapes.write_sample(folder)
     photographs = imagenet.load(folder, FLAGS.data_dir)
     sizes = f"{photographs.train_size:,} training and {photographs.validation_size:,} validation images"
-    print(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes", *photographs.remarks, sep="\n")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {photographs.classes} classes", photographs)
     return photographs
 
 
@@ -126,6 +131,7 @@ def lessons(photographs):
         test=test,
         class_names=photographs.class_names,
         divided=True,
+        fingerprint=photographs.fingerprint,
     )
 
 
@@ -205,4 +211,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -14,6 +14,11 @@ networks are kept. `--eval_only` tests the saved networks, and `--predict FILE` 
 reached is in BUILD_NOTES.md.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import statistics
 import sys
 from pathlib import Path
@@ -21,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.data import meshes
 from pinets_tf.mesh import hierarchy
 from pinets_tf.models import mesh_autoencoder
@@ -55,11 +60,11 @@ PAPER = {
 # Widths, latent size and recipe are those of the authors' code; the paper keeps the architecture of its source [1].
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string("dataset", meshes.SAMPLE, "sample, a folder of meshes, an .npz, or an .hdf5 of Dynamic FAUST.")
+script.define_path("dataset", meshes.SAMPLE, "sample, a folder of meshes, an .npz, or an .hdf5 of Dynamic FAUST.")
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_enum("unit", "millimetres", list(meshes.UNITS), "The unit of the files.")
 flags.DEFINE_list("test_sequences", [], "Folders or sequences that are for the test; others are split by position.")
-flags.DEFINE_string("cache", None, "Folder for the levels of the template; beside the dataset if not given.")
+script.define_path("cache", None, "Folder for the levels of the template; beside the dataset if not given.")
 flags.DEFINE_list("networks", list(NETWORKS), f"Which to train: {', '.join(NETWORKS)}, or all.")
 flags.register_validator(
     "networks", lambda names: {*names} <= {*NETWORKS, "all"}, f"lists some of {', '.join(NETWORKS)}, or all"
@@ -113,7 +118,7 @@ def load():
     parts = (shapes.train, shapes.validation, shapes.test)
     counts = "{:,} training, {:,} validation and {:,} test shapes".format(*(len(part.names) for part in parts))
     mean, _ = shapes.mean_and_deviation()
-    print(f"{FLAGS.dataset}: {counts}, {len(mean):,} vertices, {len(shapes.faces):,} faces", flush=True)
+    script.introduce(f"{FLAGS.dataset}: {counts}, {len(mean):,} vertices, {len(shapes.faces):,} faces", shapes)
     place = Path(FLAGS.workdir if FLAGS.dataset == meshes.SAMPLE else FLAGS.dataset)
     place = place if place.is_dir() or FLAGS.dataset == meshes.SAMPLE else place.parent
     levels = hierarchy(
@@ -145,6 +150,7 @@ def lessons(shapes, view):
         faces=shapes.faces,
         deviation=shapes.mean_and_deviation()[1],
         view=view,
+        fingerprint=shapes.fingerprint,
     )
 
 
@@ -233,4 +239,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -14,22 +14,26 @@ package, twice: once at its order from the start, and once at order 1 that is ra
 and writes gallery.md, which says what was measured. Takes about a minute on two cores.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import keras
 import numpy as np
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import coefficients, contributions, degree, evaluate, grow, polynomial_summary, truncate
 from pinets_tf.data import images
 from pinets_tf.layers import CCP
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "runs/seeing_the_polynomial", "Folder for the pictures and gallery.md.")
+script.define_workdir("runs/seeing_the_polynomial", "Folder for the pictures and gallery.md.")
 flags.DEFINE_integer("order", 3, "Order of the polynomial, from 2 to 6.")
 flags.DEFINE_integer("rank", 32, "Rank of the polynomial.", lower_bound=1)
 flags.DEFINE_integer("epochs", 5, "Epochs at each order; the network of one order has them ORDER times.", lower_bound=1)
@@ -421,4 +425,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

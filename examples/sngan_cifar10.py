@@ -12,11 +12,16 @@ another, and `contributions.png` has the images with the products after the firs
 `--eval_only` draws and scores the saved generators. The same command on the same workdir goes on where it stopped.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 from pathlib import Path
 
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.layers.checks import one_of
@@ -34,7 +39,7 @@ PAPER["prodpoly"] = ("8.49 ± 0.11", "16.79 ± 0.81")
 # The numbers are those of SNGAN, which the paper keeps; the order and number of polynomials in its product are ours.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string(
+script.define_path(
     "dataset", "sample", "sample, a TensorFlow Datasets name such as cifar10, an .npz, or a folder of pictures."
 )
 flags.DEFINE_alias("data", "dataset")
@@ -63,7 +68,7 @@ def lessons(data):
     """Says what the networks learn from."""
     options = {"flip": FLAGS.flip, "dequantise": FLAGS.dequantise, "seed": FLAGS.seed}
     batches = pictures.batches_from(data, FLAGS.batch_size * FLAGS.discriminator_steps, **options)
-    return training.GanLessons(batches, lambda: FLAGS.steps)
+    return training.GanLessons(batches, lambda: FLAGS.steps, fingerprint=data.fingerprint)
 
 
 def main(argv):
@@ -86,7 +91,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = pictures.load(FLAGS.dataset, FLAGS.size, data_dir=FLAGS.data_dir)
-    print(data.description, *data.remarks, sep="\n")
+    script.introduce(data.description, data)
     for name in FLAGS.networks:
         workdir = Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}"
         training.run_gan(
@@ -107,4 +112,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -11,13 +11,18 @@ the waveform itself, and prints Table 3 with ours beside it: the paper has an ac
 stopped. `--eval_only` tests the saved networks. What this package reached is in BUILD_NOTES.md.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import itertools
 import statistics
 from pathlib import Path
 
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.data import speech
 from pinets_tf.models import mel_front_end, mel_mean_and_variance, resnet
 
@@ -32,7 +37,7 @@ PAPER = {"resnet34": ("21.3", "0.951 ± 0.002"), "prodpoly": ("13.2", "0.951 ± 
 # The paper gives neither recipe nor augmentation: this is the one of CIFAR-10, with those usual for these clips.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string("dataset", SAMPLE, "sample, speech_commands (TensorFlow Datasets), or a folder WORD/*.wav.")
+script.define_path("dataset", SAMPLE, "sample, speech_commands (TensorFlow Datasets), or a folder WORD/*.wav.")
 flags.DEFINE_alias("data", "dataset")
 flags.DEFINE_list("networks", list(NETWORKS), "Which of the two to train: resnet34, prodpoly.")
 flags.register_validator("networks", set(NETWORKS).issuperset, f"lists some of {', '.join(NETWORKS)}")
@@ -69,7 +74,7 @@ def load():
         speech.write_sample(folder)
     clips = speech.load(folder, FLAGS.data_dir)
     sizes = f"{len(clips.train):,} training, {len(clips.validation):,} validation and {len(clips.test):,} test clips"
-    print(f"{FLAGS.dataset}: {sizes}, {clips.classes} words, {len(clips.noise)} recordings of noise")
+    script.introduce(f"{FLAGS.dataset}: {sizes}, {clips.classes} words, {len(clips.noise)} recordings of noise", clips)
     if clips.skipped:
         print(f"left out: {len(clips.skipped):,} files")
         for file, reason in itertools.islice(clips.skipped.items(), 10):
@@ -90,6 +95,7 @@ def lessons(clips):
         test=speech.test_batches(clips, FLAGS.batch_size),
         class_names=clips.class_names,
         unit="clips",
+        fingerprint=clips.fingerprint,
     )
 
 
@@ -136,4 +142,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

@@ -16,11 +16,16 @@ first, second ... switched off, those of the mapping network before those of Ada
 saved generators. The same command on the same workdir goes on where it stopped.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 from pathlib import Path
 
 from absl import app, flags
 
-from pinets_tf import training
+from pinets_tf import script, training
 from pinets_tf.analysis import product_stages
 from pinets_tf.data import pictures
 from pinets_tf.layers.checks import one_of
@@ -39,7 +44,7 @@ PAPER = {"stylegan": ("-", "7.15"), "ncp": ("-", "6.82")}
 # The numbers are those of StyleGAN; order and normalisation of the polynomial are ours, the paper gives none.
 FLAGS = flags.FLAGS
 training.define_run_flags()
-flags.DEFINE_string(
+script.define_path(
     "dataset", "sample", "A folder of pictures, an .npz, a TensorFlow Datasets name such as cifar10, or sample."
 )
 flags.DEFINE_alias("data", "dataset")
@@ -105,7 +110,8 @@ def build(name, size, channels, smaller=None):
 def lessons(data, steps):
     """Says what the networks learn from."""
     batch = FLAGS.batch_size * FLAGS.discriminator_steps
-    return training.GanLessons(pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed), lambda: steps)
+    batches = pictures.batches_from(data, batch, flip=FLAGS.flip, seed=FLAGS.seed)
+    return training.GanLessons(batches, lambda: steps, fingerprint=data.fingerprint)
 
 
 def train(name, data, extractor, workdir):
@@ -160,7 +166,7 @@ def main(argv):
             one_of("networks", name, tuple(NETWORKS))
         extractor = training.score_extractor()
         data = {size: pictures.load(FLAGS.dataset, size, data_dir=FLAGS.data_dir) for size in sizes()}
-    print(data[FLAGS.size].description, *data[FLAGS.size].remarks, sep="\n")
+    script.introduce(data[FLAGS.size].description, data[FLAGS.size])
     for name in FLAGS.networks:
         train(name, data, extractor, Path(FLAGS.workdir) / name / f"seed-{FLAGS.seed}")
     if not training.is_chief():
@@ -169,4 +175,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    script.start()
     app.run(main)

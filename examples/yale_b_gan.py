@@ -18,10 +18,13 @@ same command on the same workdir goes on where it stopped. `--dataset sample` ha
 import fashion_mnist_gan
 from absl import app, flags
 
+from pinets_tf import script
+
 # The same program. Faces are mirrored, and of another size.
 flags.adopt_module_key_flags(fashion_mnist_gan)
 flags.FLAGS.set_default("size", 64)
 flags.FLAGS.set_default("flip", True)
 
 if __name__ == "__main__":
+    script.start()
     app.run(fashion_mnist_gan.main)

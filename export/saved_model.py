@@ -15,13 +15,18 @@ writes the model also for ONNX Runtime and for OpenVINO, compares both with the 
 or those of --warm_up, and prints the largest relative difference. One that differs by more than 1e-3 is not written.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import argparse
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 
+from pinets_tf import script
 from pinets_tf.export import (
     RUNTIMES,
     TASKS,
@@ -34,6 +39,7 @@ from pinets_tf.export import (
     write_checked,
 )
 from pinets_tf.export.saved_model import BATCHES
+from pinets_tf.files import expanded
 
 
 def examples(model, task, inputs):
@@ -49,18 +55,22 @@ def examples(model, task, inputs):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", type=Path, help="the .keras file of a trained model")
-    parser.add_argument("--output", required=True, help="the folder to export into")
+    parser.add_argument("model", type=expanded, help="the .keras file of a trained model")
+    parser.add_argument("--output", type=expanded, required=True, help="the folder to export into")
     parser.add_argument("--name", help="the name under which it is served; by default that of the file")
     parser.add_argument("--version", type=int, help="the number of the version; by default the next one")
     parser.add_argument("--replace", action="store_true", help="replace --version if it is there, and all of it")
-    parser.add_argument("--labels", help="a file with the name of each class; by default labels.txt beside the model")
+    parser.add_argument(
+        "--labels", type=expanded, help="a file with the name of each class; by default labels.txt beside the model"
+    )
     parser.add_argument("--images", action="store_true", help="a generator: return uint8 pixels, not [-1, 1]")
     parser.add_argument("--task", choices=["auto", *TASKS], default="auto", help="what the model takes; auto looks")
-    parser.add_argument("--warm_up", help="an .npy file of inputs, to be replayed by the server before it answers")
+    parser.add_argument(
+        "--warm_up", type=expanded, help="an .npy file of inputs, to be replayed by the server before it answers"
+    )
     parser.add_argument("--licence", help="the licence of the model, for the model card")
-    parser.add_argument("--onnx", metavar="FILE.onnx", type=Path, help="write the model also for ONNX Runtime")
-    parser.add_argument("--openvino", metavar="FILE.xml", type=Path, help="write it also for OpenVINO")
+    parser.add_argument("--onnx", metavar="FILE.onnx", type=expanded, help="write the model also for ONNX Runtime")
+    parser.add_argument("--openvino", metavar="FILE.xml", type=expanded, help="write it also for OpenVINO")
     options = parser.parse_args(arguments)
     others = {name: file for name in RUNTIMES if (file := getattr(options, name)) is not None}
     warnings.formatwarning = lambda message, *_: f"{parser.prog}: {message}\n"
@@ -98,4 +108,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    script.start()
     main()

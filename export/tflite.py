@@ -19,12 +19,17 @@ int8, and an output y read as (y - zero_point) * scale, with the numbers that th
 the batch in the other precisions. What a model in eight bits takes is printed with its share of equal answers.
 """
 
-import argparse
 import os
-import sys
-from pathlib import Path
 
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import argparse
+import sys
+
+from pinets_tf import script
 from pinets_tf.export import PRECISIONS, convert, quantize_int8, read_inputs
+from pinets_tf.files import expanded
 
 
 def eight_bits(options):
@@ -56,13 +61,13 @@ def eight_bits(options):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("saved_model", type=Path, help="a version of a SavedModel")
-    parser.add_argument("--output", type=Path, required=True, help="the .tflite file to write")
+    parser.add_argument("saved_model", type=expanded, help="a version of a SavedModel")
+    parser.add_argument("--output", type=expanded, required=True, help="the .tflite file to write")
     parser.add_argument(
         "--precision", choices=[*PRECISIONS, "int8"], default="dynamic_int8", help="by default dynamic_int8"
     )
     parser.add_argument("--signature", action="append", help="which to convert, also several; by default lite")
-    parser.add_argument("--inputs", type=Path, help="for int8: an .npy file of inputs")
+    parser.add_argument("--inputs", type=expanded, help="for int8: an .npy file of inputs")
     parser.add_argument(
         "--agreement", type=float, default=0.99, help="for int8: share of equal answers; by default .99"
     )
@@ -94,4 +99,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    script.start()
     main()

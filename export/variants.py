@@ -10,14 +10,20 @@ bits that answer otherwise than float32 on more than one input in a hundred. If 
 a model, its table has the others.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from pinets_tf import script
 from pinets_tf.export import PRECISIONS, convert, quantize_int8, read_inputs
 from pinets_tf.export.runtime import NotRunError, agreement, answers, milliseconds
+from pinets_tf.files import expanded
 
 LEAST_AGREEMENT = 0.99
 THREADS = (1, 2)
@@ -52,10 +58,10 @@ def rows(contents, inputs, labels):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("saved_model", type=Path, help="a version of a SavedModel")
-    parser.add_argument("--inputs", type=Path, required=True, help="an .npy file of inputs")
-    parser.add_argument("--labels", type=Path, help="an .npy file with the number of the class of each input")
-    parser.add_argument("--output", type=Path, help="a folder for the .tflite files")
+    parser.add_argument("saved_model", type=expanded, help="a version of a SavedModel")
+    parser.add_argument("--inputs", type=expanded, required=True, help="an .npy file of inputs")
+    parser.add_argument("--labels", type=expanded, help="an .npy file with the number of the class of each input")
+    parser.add_argument("--output", type=expanded, help="a folder for the .tflite files")
     options = parser.parse_args(arguments)
     try:
         inputs = read_inputs(options.inputs)
@@ -82,4 +88,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    script.start()
     main()

@@ -11,9 +11,13 @@ bits cannot meet that, and passes with a share of same answers from --agreement 
 of half precision is compared as it is exported, in float32.
 """
 
+import os
+
+# Before Keras is imported, which else takes the backend of keras.json or of the environment.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,8 +27,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from pinets_tf import script
 from pinets_tf.export import in_float32, load_model, read_inputs
 from pinets_tf.export.runtime import agreement
+from pinets_tf.files import expanded
 
 BATCH = 16
 # What the fresh process runs. It gets an export, files for inputs and outputs, and a batch size, and prints whether
@@ -143,7 +149,9 @@ def run_export(export, inputs):
         # -I leaves out the working folder, so that this package cannot be imported from it by accident.
         command = [sys.executable, "-I", "-c", RUN_EXPORT, str(Path(export).resolve()), *files, str(BATCH)]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False
+        )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise ValueError(
@@ -199,9 +207,11 @@ def verify(export, inputs, expected, options):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", help="the .keras file that was exported")
-    parser.add_argument("exports", nargs="+", help="SavedModel folders, .tflite, .onnx, and .xml of OpenVINO")
-    parser.add_argument("--inputs", required=True, help="a .npy file of inputs")
+    parser.add_argument("model", type=expanded, help="the .keras file that was exported")
+    parser.add_argument(
+        "exports", type=os.path.expanduser, nargs="+", help="SavedModel folders, .tflite, .onnx, and .xml of OpenVINO"
+    )
+    parser.add_argument("--inputs", type=expanded, required=True, help="a .npy file of inputs")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative difference; by default 1e-4")
     parser.add_argument("--agreement", type=float, default=0.99, help="with fewer bits: same answers; by default .99")
     options = parser.parse_args(arguments)
@@ -224,4 +234,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    script.start()
     main()

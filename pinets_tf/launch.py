@@ -18,6 +18,7 @@ import sys
 import time
 
 from pinets_tf.addresses import wrong_address
+from pinets_tf.script import keep_printing
 
 POLL = 0.2
 # After SIGTERM, until a worker is killed.
@@ -36,7 +37,7 @@ def main(arguments=None):
     parser.add_argument("--index", type=int, help="which of --hosts this is, from 0; JOB_COMPLETION_INDEX by default")
     parser.add_argument("--port", type=int, default=8470, help="with --slurm, the first port of a host")
     parser.add_argument("--restarts", type=int, default=0, help="with --local, how often all are started again at most")
-    parser.add_argument("script", help="a script, with its own flags after it")
+    parser.add_argument("script", type=os.path.expanduser, help="a script, with its own flags after it")
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     command = [sys.executable, options.script, *options.flags]
@@ -155,9 +156,10 @@ def _run_once(count, command):
             received.append(number)
 
     handed_on: dict[int, int] = {signal.SIGTERM: signal.SIGTERM, signal.SIGINT: signal.SIGINT}
-    # There is none on Windows, and after nohup it is ignored.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    if hasattr(signal, "SIGHUP"):  # There is none on Windows.
         handed_on[signal.SIGHUP] = signal.SIGTERM
+    # What is ignored at the start stays so: SIGHUP after nohup, SIGINT of a program in the background of a script.
+    handed_on = {number: to for number, to in handed_on.items() if signal.getsignal(number) is not signal.SIG_IGN}
     before = {number: signal.signal(number, note) for number in handed_on}
     try:
         for index in range(count):
@@ -208,4 +210,5 @@ def _free_ports(count):
 
 
 if __name__ == "__main__":
+    keep_printing()
     sys.exit(main())

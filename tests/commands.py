@@ -28,6 +28,8 @@ def _run_script(command, cwd, environment, streams):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding=environment.get("PYTHONIOENCODING", "utf-8"), errors="strict")
     try:
         if command[0] == "-c":
             sys.argv = ["-c", *command[2:]]
@@ -42,7 +44,10 @@ def _run_script(command, cwd, environment, streams):
 
 
 def _run_forked(command, cwd, environment, kill_after):
-    with tempfile.NamedTemporaryFile("r") as output, tempfile.NamedTemporaryFile("r") as errors:
+    with (
+        tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output,
+        tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as errors,
+    ):
         streams = {1: output.name, 2: errors.name}
         process = _FORKS.Process(target=_run_script, args=(command, str(cwd), environment, streams))
         # The new process would import a script that this one is running.
@@ -58,17 +63,18 @@ def _run_forked(command, cwd, environment, kill_after):
         return subprocess.CompletedProcess(command, process.exitcode, output.read(), errors.read())
 
 
-def run(*arguments, cwd=ROOT, check=True, forked=True, kill_after=None):
+def run(*arguments, cwd=ROOT, check=True, forked=True, kill_after=None, encoding="utf-8"):
     """Runs `python ARGUMENTS` in `cwd`, with scripts named relative to the project, and returns what happened.
 
     With `forked=False` the process is a new one, for scripts that do without TensorFlow. One that runs longer than
-    `kill_after` seconds is killed.
+    `kill_after` seconds is killed. What it prints is in `encoding`, on a console that lacks all other letters.
     """
     command = [str(ROOT / str(arguments[0])), *map(str, arguments[1:])]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+    environment["PYTHONIOENCODING"] = encoding
     if not forked:
         command = [sys.executable, *command]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, encoding=encoding, cwd=cwd, env=environment, check=False)
     else:
         done = _run_forked(command, cwd, environment, kill_after)
     if check:

@@ -11,6 +11,7 @@ import pytest
 
 from pinets_tf import launch
 from pinets_tf.addresses import wrong_address
+from tests.commands import ROOT
 
 SCRIPT = """
 import json, os, pathlib, sys
@@ -70,14 +71,25 @@ time.sleep(20)
 """
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_terminal_that_ends_does_not_leave_workers_behind(tmp_path, ignored):
-    (tmp_path / "script.py").write_text(SAVES)
-    command = [sys.executable, launch.__file__, "--local=2", "--restarts=1", str(tmp_path / "script.py"), str(tmp_path)]
-    process = subprocess.Popen([*["nohup"] * ignored, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+# What becomes of a signal, where it is ignored at the start: as in `nohup`, and in the background of a shell script.
+@pytest.mark.parametrize(
+    "ignored, ends",
+    [
+        (None, [signal.SIGHUP, signal.SIGHUP]),
+        (signal.SIGHUP, [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM]),
+        (signal.SIGINT, [signal.SIGINT, signal.SIGTERM]),
+    ],
+)
+def test_a_terminal_that_ends_does_not_leave_workers_behind(heard, tmp_path, ignored, ends):
+    (tmp_path / "script.py").write_text(SAVES, encoding="utf-8")
+    script = [str(tmp_path / "script.py"), str(tmp_path)]
+    command = [sys.executable, "-m", "pinets_tf.launch", "--local=2", "--restarts=1", *script]
+    if ignored:
+        signal.signal(ignored, signal.SIG_IGN)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     files = [tmp_path / str(index) for index in range(2)]
     wait_until(lambda: all(file.exists() and file.read_text() for file in files))
-    for number in [signal.SIGHUP, signal.SIGHUP, *[signal.SIGTERM] * ignored]:
+    for number in ends:
         process.send_signal(number)
         time.sleep(0.3)
     assert process.wait(60) == 143
@@ -94,7 +106,7 @@ def wait_until(condition):
         time.sleep(0.05)
 
 
-def test_a_signal_while_workers_are_started(monkeypatch):
+def test_a_signal_while_workers_are_started(heard, monkeypatch):
     start = subprocess.Popen
 
     def interrupted(*arguments, **options):

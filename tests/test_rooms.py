@@ -33,6 +33,7 @@ ALLOWED = {
         ".files",
         ".metrics",
         ".npz",
+        ".script",
     },
     "pinets_tf/export": {
         *TENSORFLOW,
@@ -59,6 +60,7 @@ ALLOWED = {
         ".data",
         ".files",
         ".mesh",
+        ".script",
         ".training",
     },
     "export": {
@@ -72,6 +74,7 @@ ALLOWED = {
         ".",
         ".export",
         ".files",
+        ".script",
     },
 }
 # Beside these, an extra is imported where it is used, never when a module is.

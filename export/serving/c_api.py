@@ -323,6 +323,11 @@ def read_tensor(message):
     return Tensor(fields[1].decode(), fields[2], None if (3, 1) in shape else sizes)
 
 
+def expanded(text):
+    """Returns a path with the home folder in the place of a `~` at its start."""
+    return Path(os.path.expanduser(text))
+
+
 def read_inputs(signature, pairs):
     """Returns the arrays of inputs given as NAME=FILE; the files of an input of strings are its batch."""
     files: dict[str, list[Path]] = {}
@@ -332,7 +337,7 @@ def read_inputs(signature, pairs):
             raise ValueError(
                 f"An input is given as NAME=FILE. Received: {pair}. Names are: {', '.join(signature.inputs)}."
             )
-        files.setdefault(name, []).append(Path(file))
+        files.setdefault(name, []).append(expanded(file))
     inputs = {}
     for name, paths in files.items():
         if signature.inputs[name].type == STRING:
@@ -381,7 +386,7 @@ def describe(array):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("saved_model", help="a version of a SavedModel")
+    parser.add_argument("saved_model", type=expanded, help="a version of a SavedModel")
     parser.add_argument("--signature", default="serving_default", help="the signature to run")
     parser.add_argument(
         "--input",
@@ -390,7 +395,7 @@ def main(arguments=None):
         metavar="NAME=FILE",
         help="an .npy file, or for strings any file, several times for a batch; without inputs signatures are listed",
     )
-    parser.add_argument("--output", type=Path, help="the .npz file to write the outputs to")
+    parser.add_argument("--output", type=expanded, help="the .npz file to write the outputs to")
     parser.add_argument("--no_xla", action="store_true", help="do not compile with XLA, as a stock server does not")
     options = parser.parse_args(arguments)
     try:
@@ -419,4 +424,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    # A console may lack letters of what is printed.
+    sys.stdout.reconfigure(errors="backslashreplace")
     main()

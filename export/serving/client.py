@@ -612,6 +612,11 @@ def seconds(most):
     return parse
 
 
+def expanded(text):
+    """Returns a path with the home folder in the place of a `~` at its start, which shells leave behind `--flag=`."""
+    return Path(os.path.expanduser(text))
+
+
 def add_server_flags(parser, batch_size):
     """Adds to a parser what both scripts of a server need to know."""
     parser.add_argument("--protocol", choices=sorted(PROTOCOLS), default="rest", help="by default rest")
@@ -632,11 +637,13 @@ def connect(options, retries):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="*", type=Path, help="images, or .wav files, or .npy files")
+    parser.add_argument("files", nargs="*", type=expanded, help="images, or .wav files, or .npy files")
     parser.add_argument("--address", default="localhost:8501", help="host and port of the protocol")
     add_server_flags(parser, batch_size=32)
     parser.add_argument("--retries", type=whole(0, 20), default=3, help="how often what may pass is tried again")
-    parser.add_argument("--output", type=Path, help="the .npz file, or of one output .npy file, for the raw answers")
+    parser.add_argument(
+        "--output", type=expanded, help="the .npz file, or of one output .npy file, for the raw answers"
+    )
     parser.add_argument("--status", action="store_true", help="show the versions of the model and their states")
     parser.add_argument("--metadata", action="store_true", help="show the signatures of the model")
     options = parser.parse_args(arguments)
@@ -702,4 +709,6 @@ def _from_json(value, type_name):
 
 
 if __name__ == "__main__":
+    # A console may lack letters of what is printed.
+    sys.stdout.reconfigure(errors="backslashreplace")
     main()

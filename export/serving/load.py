@@ -14,13 +14,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from client import (
     ServerError,
     add_server_flags,
     connect,
+    expanded,
     find_signature,
     print_table,
     read_batches,
@@ -143,13 +143,13 @@ def check_picture(path):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="+", type=Path, help="images, or .wav files, or .npy files")
+    parser.add_argument("files", nargs="+", type=expanded, help="images, or .wav files, or .npy files")
     parser.add_argument("--address", default="127.0.0.1:8501", help="host and port; by default REST of this machine")
     add_server_flags(parser, batch_size=1)
     parser.add_argument("--requests", type=whole(1, 1_000_000), default=1000, help="requests at most, by default 1000")
     parser.add_argument("--seconds", type=seconds(3600), default=60.0, help="seconds at most, by default 60")
     parser.add_argument("--threads", type=whole(1, 256), default=4, help="requests at the same time, by default 4")
-    parser.add_argument("--picture", type=Path, help="the .png file to draw the latencies to")
+    parser.add_argument("--picture", type=expanded, help="the .png file to draw the latencies to")
     options = parser.parse_args(arguments)
     try:
         if options.picture:
@@ -172,4 +172,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    # A console may lack letters of what is printed.
+    sys.stdout.reconfigure(errors="backslashreplace")
     main()

@@ -23,7 +23,7 @@ class ClassFolders:
         training_labels: the class of each, int32.
         held_out: the files that are tested with.
         held_out_labels: the class of each, int32.
-        remarks: lines that say what was left out and how the files were split.
+        notes: lines that say what was left out and how the files were split.
     """
 
     folder: files.Path
@@ -32,7 +32,7 @@ class ClassFolders:
     training_labels: np.ndarray
     held_out: tuple[str, ...]
     held_out_labels: np.ndarray
-    remarks: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def is_split(folder):
@@ -102,17 +102,17 @@ def _divided(folder, suffixes):
             "A folder of classes is split, for which one class has two images at least. "
             f"Received: {files.shown(folder)} with one image in each of {len(names)} classes. Add images."
         )
-    remarks = [
+    notes = [
         found.description,
         f"{files.shown(folder)} has no split: a tenth of each class is held out, by file name",
     ]
     few = [name for name, those in zip(names, out) if not those]
     if few:
-        remarks.append(f"classes with one image, which is trained with: {_listed(few)}")
-    return _labelled(folder, names, splits[0], splits[1], remarks)
+        notes.append(f"classes with one image, which is trained with: {_listed(few)}")
+    return _labelled(folder, names, splits[0], splits[1], notes)
 
 
-def _labelled(folder, names, training, testing, remarks):
+def _labelled(folder, names, training, testing, notes):
     def paths(split):
         return tuple(path for each in split for path in each)
 
@@ -126,7 +126,7 @@ def _labelled(folder, names, training, testing, remarks):
         labels(training),
         paths(testing),
         labels(testing),
-        tuple(filter(None, remarks)),
+        tuple(filter(None, notes)),
     )
 
 

@@ -196,5 +196,5 @@ def _memory_bytes():
         return 0
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else ""
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else ""
     return min(size, int(text)) if text.isdigit() else size

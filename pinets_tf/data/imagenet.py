@@ -43,7 +43,7 @@ ATTEMPTS = 10
 class Photographs:
     """Encoded training and validation images with their classes.
 
-    `skipped` maps the name of every unreadable image that was met so far to what is wrong with it. `remarks` are lines
+    `skipped` maps the name of every unreadable image that was met so far to what is wrong with it. `notes` are lines
     that whoever trains should read first, such as what was left out.
     """
 
@@ -51,7 +51,7 @@ class Photographs:
     training: "Files | Records"
     validation: "Files | Records"
     skipped: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self):
@@ -519,7 +519,7 @@ def _load_folder(folder):
         Files(labels, paths=[os.path.join(folder, name) for name in names])
         for names, labels in ((found.training, found.training_labels), (found.held_out, found.held_out_labels))
     )
-    return Photographs(found.class_names, training, held_out, remarks=found.remarks)
+    return Photographs(found.class_names, training, held_out, notes=found.notes)
 
 
 def _load_records(folder):

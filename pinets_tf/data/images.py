@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf import files
-from pinets_tf.data import class_folders, remarks
+from pinets_tf.data import class_folders, notes
 from pinets_tf.data.epochs import full_batches, shuffled
 from pinets_tf.data.fingerprints import fingerprint
 from pinets_tf.data.picture_files import (
@@ -58,7 +58,7 @@ CONVERSIONS = {
 class LabelledImages:
     """Training and test images, uint8 in [0, 255] of shape (n, height, width, channels), and integer labels.
 
-    `skipped` maps the name of every file of a folder that was left out as unusable to what is wrong with it. `remarks`
+    `skipped` maps the name of every file of a folder that was left out as unusable to what is wrong with it. `notes`
     are lines that whoever trains should read first: what was left out, classes without images, test images that are
     trained with.
     """
@@ -70,7 +70,7 @@ class LabelledImages:
     classes: int
     class_names: tuple[str, ...]
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self):
@@ -321,11 +321,11 @@ def _load_folder(folder):
             )
         arrays[f"x_{split}"] = np.stack([picture for picture in part if picture.size])
         arrays[f"y_{split}"] = labels[kept]
-    lines = found.remarks
+    lines = found.notes
     if skipped:
         lines += (f"{len(skipped):,} files left out that cannot be used, such as {next(iter(skipped))}",)
     images = _checked(arrays, found.class_names, files.shown(folder))
-    return dataclasses.replace(images, skipped=skipped, remarks=lines + images.remarks)
+    return dataclasses.replace(images, skipped=skipped, notes=lines + images.notes)
 
 
 def _load_npz(path):
@@ -426,12 +426,12 @@ def _checked(arrays, names, source):
         arrays[f"y_{part}"] = y.astype(np.int32)
     names = names or tuple(map(str, range(classes)))
     said = (
-        *remarks.of_labels(arrays["y_train"], arrays["y_test"], names),
-        *remarks.of_pixels(arrays["x_train"], "training"),
-        *remarks.of_pixels(arrays["x_test"], "test"),
-        *remarks.of_copies(arrays["x_train"], arrays["x_test"]),
+        *notes.of_labels(arrays["y_train"], arrays["y_test"], names),
+        *notes.of_pixels(arrays["x_train"], "training"),
+        *notes.of_pixels(arrays["x_test"], "test"),
+        *notes.of_copies(arrays["x_train"], arrays["x_test"]),
     )
-    return LabelledImages(**arrays, classes=classes, class_names=names, remarks=said)
+    return LabelledImages(**arrays, classes=classes, class_names=names, notes=said)
 
 
 def check_axes(x, name, source):

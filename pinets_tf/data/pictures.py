@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pinets_tf import files
-from pinets_tf.data import images, remarks
+from pinets_tf.data import images, notes
 from pinets_tf.data.epochs import full_batches, shuffled
 from pinets_tf.data.fingerprints import fingerprint
 from pinets_tf.data.images import GREY
@@ -32,7 +32,7 @@ class Pictures:
         split: `"train"` or `"test"`, the part of it.
         changes: what was done to them, a few words each.
         skipped: the files that were left out as unusable, and what is wrong with each.
-        remarks: lines that whoever trains should read first, such as what else was left out.
+        notes: lines that whoever trains should read first, such as what else was left out.
     """
 
     train: np.ndarray
@@ -40,7 +40,7 @@ class Pictures:
     split: str
     changes: tuple[str, ...] = ()
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def fingerprint(self):
@@ -107,7 +107,7 @@ def load(dataset, size, channels=None, data_dir=None, split="train"):
     else:
         train, changes = _squares(_arrays(name, path, data_dir, split), size, channels)
         skipped, lines = {}, ()
-    lines += tuple(remarks.of_pixels(train, split))
+    lines += tuple(notes.of_pixels(train, split))
     return Pictures(train, files.shown(name), split, changes, skipped, lines)
 
 
@@ -228,7 +228,7 @@ def _read_npz(path, split):
 
 
 def _read_folder(folder, size, channels):
-    """Returns the pictures of a folder, what was done to them, which files are of no use, and remarks."""
+    """Returns the pictures of a folder, what was done to them, which files are of no use, and notes."""
     found = files.find(folder, ENDINGS)
     if not found.names:
         raise ValueError(

@@ -113,7 +113,7 @@ class Checkpoints(keras.callbacks.Callback):
         if not is_chief():
             return
         temporary = self.history_file.with_name(self.history_file.name + ".partial")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.history[-1]), extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(self.history)

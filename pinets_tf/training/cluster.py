@@ -89,7 +89,7 @@ def join(timeout):
     _joined.append(strategy)
     if index:
         print(f"worker {index} of {len(addresses)} ({addresses[index]}): worker 0 prints how it goes", flush=True)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for the rest of the process.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for the rest of the process.
     return strategy
 
 

@@ -32,7 +32,16 @@ from pinets_tf.training.runtime import (
     surroundings,
 )
 from pinets_tf.training.shares import scales_loss
-from pinets_tf.training.workdir import CONFIG, open_workdir, read_json, save_network, write_atomically
+from pinets_tf.training.workdir import (
+    CONFIG,
+    FINGERPRINT,
+    TooShort,
+    check_length,
+    open_workdir,
+    read_json,
+    save_network,
+    write_atomically,
+)
 
 MODEL, RESULT, ROLLBACKS = "model.keras", "result.json", "rollbacks.json"
 
@@ -51,6 +60,7 @@ class Lessons:
         unit: what a sample is, in the plural: "images", "clips", "shapes".
         divided: whether batches for training and validation are not whole ones, the same on each host, but the parts
             of its replicas in turn, as many of them for a batch as there are replicas on a host.
+        fingerprint: what tells the data from others, which a run that goes on must not have, or `None`.
     """
 
     training: Callable[[int], tf.data.Dataset]
@@ -61,6 +71,13 @@ class Lessons:
     class_names: tuple[str, ...] = ()
     unit: str = "images"
     divided: bool = False
+    fingerprint: str | None = None
+
+
+def _epochs(lessons):
+    from absl.flags import FLAGS
+
+    return "epochs", FLAGS.epochs
 
 
 def join_workers():
@@ -76,10 +93,13 @@ def join_workers():
                 join(FLAGS.worker_timeout)
 
 
-def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts, count=None, once=False):
+def run(
+    workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts, count=None, once=False, length=_epochs
+):
     """Trains a network as the flags say, or tests the saved one with `--eval_only`; ends with one line of JSON.
 
-    Settings and data that are wrong end the program with the message alone, before the workdir is made.
+    A run that has ended or was interrupted goes on where it is given more epochs or steps. Settings and data that are
+    wrong end the program with the message alone, before the workdir is made.
 
     Args:
         workdir: the folder of the run.
@@ -93,6 +113,8 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
         facts: what the configuration and the result say beside the flags and the scores.
         count: a function from a network to how many parameters it has; all weights by default.
         once: whether a run that has ended is left as it is, and its result returned.
+        length: a function from the lessons to the name of the flag that says how long the run is, `"epochs"` or
+            `"steps"`, and how many these are.
 
     Returns:
         The result, a dictionary of JSON values, as in the `result.json` of the workdir.
@@ -111,19 +133,34 @@ def run(workdir, lessons, build, *, load, optimizer, fit, evaluate, title, facts
             material = lessons()
             network = build(material)
             recipe = optimizer(network, material.steps())
+            unit, asked = length(material)
+            began = read_json(workdir / CONFIG) if is_chief() and (workdir / CONFIG).exists() else {}
             if is_chief():
-                open_workdir(workdir, {**configuration(), **facts, **surroundings(strategy)}, may_differ=MAY_DIFFER)
-        if once and _has_ended(workdir):
+                config = {**configuration(), **facts, **surroundings(strategy), FINGERPRINT: material.fingerprint}
+                open_workdir(workdir, config, may_differ=MAY_DIFFER)
+        before = _result_so_far(workdir)
+        if once and _agreed(before.get(unit) == asked):
             print(f"{title}: finished")
             return finish(workdir, {})
         _introduce(title, network, count, strategy)
         print(how_it_repeats(strategy, FLAGS.deterministic))
+        if began.get(unit, asked) != asked == FLAGS[unit].value:
+            print(
+                f"--{unit} was {began[unit]} and is {asked} now: history and result are those of the whole run, and "
+                f"the learning rate is from here on that of a run with --{unit}={asked} from its beginning"
+            )
         rate = FLAGS.learning_rate
         try:
             with strategy.scope():
                 result = _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit)
+        except TooShort as error:
+            if is_chief():
+                open_workdir(workdir, began, may_differ=MAY_DIFFER)
+            raise SystemExit(f"error: {error}") from error
         finally:
             FLAGS["learning_rate"].value = rate
+        if "seconds" in result:
+            result["seconds"] = round(result["seconds"] + (before.get("seconds") or 0), 1)
         result = finish(workdir, {**result, **facts})
         # So that no worker ends while another one needs it.
         meet()
@@ -172,9 +209,23 @@ def _check_suits(network, lessons):
     raise ValueError(f"A network is tested on what it was trained for. Received: {trouble}. Pass the same data.")
 
 
-def _has_ended(workdir):
-    (ended,) = broadcast([np.float32((workdir / RESULT).exists())])
-    return bool(ended)
+def _agreed(value):
+    """Returns on all processes what the first one says."""
+    (value,) = broadcast([np.float32(value)])
+    return bool(value)
+
+
+def _result_so_far(workdir):
+    """Returns the result of a workdir, empty where there is none or a damaged one, which is written anew."""
+    file = workdir / RESULT
+    if not is_chief() or not file.exists():
+        return {}
+    try:
+        return read_json(file)
+    except ValueError as error:
+        print(f"written anew: {error}")
+        file.unlink()
+        return {}
 
 
 def _fit_with_rollbacks(workdir, network, recipe, material, build, optimizer, fit):
@@ -230,6 +281,7 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
 
     Raises:
         Divergence: if the loss or the gradient is not finite; the last saved state stays.
+        ValueError: if more epochs are done.
     """
     model = ReplicaModel(network)
     model.compile(optimizer, loss=loss, metrics=metrics)
@@ -239,11 +291,14 @@ def fit_network(network, optimizer, lessons, workdir, *, loss, metrics, epochs, 
     with exit_on_bad_input():
         first_epoch = checkpoints.restore(model)
     first_step = checkpoints.first_step
+    check_length(workdir, "epochs", epochs, first_epoch + (first_step > 0))
     if first_epoch < epochs:
         share = max(1, lessons.batch_size // tf.distribute.get_strategy().num_replicas_in_sync)
         print(model.resolve_xla(xla, [part[:share] for part in next(iter(lessons.training(first_epoch)))]))
     if first_epoch:
-        print(f"going on after epoch {first_epoch} of {epochs}")
+        print(
+            f"going on after epoch {first_epoch} of {epochs}" if first_epoch < epochs else f"finished: {epochs} epochs"
+        )
     if first_step:
         print(f"going on after step {first_step} of {steps} of epoch {first_epoch + 1}")
     started = time.perf_counter()
@@ -324,17 +379,10 @@ def finish(workdir, result):
     """
     if not is_chief():
         return result
-    file = Path(workdir) / RESULT
-    before = {}
-    if file.exists():
-        try:
-            before = read_json(file)
-        except ValueError as error:
-            print(f"written anew: {error}")
-    result = {**before, **result, "workdir": str(workdir)}
+    result = {**_result_so_far(Path(workdir)), **result, "workdir": str(workdir)}
     # JSON has no word for a number that is none.
     result = {key: None if value != value or value in (math.inf, -math.inf) else value for key, value in result.items()}
-    write_atomically(file, json.dumps(result) + "\n")
+    write_atomically(Path(workdir) / RESULT, json.dumps(result) + "\n")
     print(json.dumps(result))
     return result
 

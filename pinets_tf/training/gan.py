@@ -1,6 +1,7 @@
 """Training of a generator and a discriminator: the loop, what it shows and keeps, and the run as flags say."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from pinets_tf.training.interruption import Interruption
 from pinets_tf.training.progress import duration
 from pinets_tf.training.runtime import Divergence, exit_on_full_disk
 from pinets_tf.training.shares import averaging, share_out
-from pinets_tf.training.workdir import save_network
+from pinets_tf.training.workdir import check_length, save_network
 
 GENERATOR, RAW, DISCRIMINATOR = "generator.keras", "generator_raw.keras", "discriminator.keras"
 
@@ -34,10 +35,12 @@ class GanLessons:
         images: a function from the number of finished steps to an endless dataset of all batches that follow, float32
             images in [-1, 1]; a batch is for one step, and has `discriminator_steps * batch_size` images.
         steps: a function that returns how many steps the training has, or says why it has none.
+        fingerprint: as in `Lessons`.
     """
 
     images: Callable[[int], tf.data.Dataset]
     steps: Callable[[], int]
+    fingerprint: str | None = None
 
 
 def run_gan(
@@ -108,6 +111,7 @@ def run_gan(
         facts=facts or {},
         once=once,
         count=lambda networks: (networks[0] if isinstance(networks, tuple) else networks).count_params(),
+        length=lambda material: ("steps", material.steps()),
     )
 
 
@@ -155,7 +159,8 @@ def fit_gan(
 
     Raises:
         Divergence: if a loss or a weight is not finite; the last checkpoint stays.
-        ValueError: if a number is not positive, the images do not fit the recipe, or the checkpoint the networks.
+        ValueError: if a number is not positive, the images do not fit the recipe, or the checkpoint the networks, or
+            more steps are done.
     """
     started = time.perf_counter()
     recipe, workdir = adversaries.recipe, Path(workdir)
@@ -165,6 +170,7 @@ def fit_gan(
     positive_integer("steps_per_loop", steps_per_loop, "Pass 1 or more.")
     checkpoints = GanCheckpoints(workdir)
     step, sums = checkpoints.restore(adversaries)
+    check_length(workdir, "steps", recipe.steps, step)
     history = GanHistory(workdir, step)
     sums = np.zeros(len(LOGGED), adversaries.dtype) if sums is None else sums
     if step < recipe.steps:
@@ -172,11 +178,12 @@ def fit_gan(
         print(adversaries.resolve_xla(xla, next(iter(batches))[: recipe.batch_size // adversaries.replicas, 0]))
         iterator = share_out(batches)
     if step:
-        print(f"going on after step {step:,} of {recipe.steps:,}")
+        where = f"going on after step {step:,} of {recipe.steps:,}"
+        print(where if step < recipe.steps else f"finished: {recipe.steps:,} steps")
     gallery = Samples(adversaries, workdir, draw, samples, settle)
     loop, clock = _loop(adversaries), _Clock(step)
     average = [averaging(one) for one in (adversaries.generator, adversaries.discriminator, adversaries.average)]
-    folder = str(workdir / "tensorboard")
+    folder = os.fsencode(workdir / "tensorboard")  # TensorFlow takes no text for a path that is not UTF-8.
     writer = tf.summary.create_file_writer(folder) if is_chief() else tf.summary.create_noop_writer()
     together = hosts()[1] > 1
     with exit_on_full_disk(workdir), Interruption(together) as interruption:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras import ops
 
+from pinets_tf.files import shown
 from pinets_tf.training.checkpoints import rows_until
 from pinets_tf.training.cluster import is_chief
 from pinets_tf.training.runtime import Divergence
@@ -112,7 +113,7 @@ class GanHistory:
         if not is_chief():
             return
         temporary = self.file.with_name(self.file.name + ".partial")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]), extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(self.rows)
@@ -136,7 +137,7 @@ class GanHistory:
         for column in columns:
             points = [(int(row["step"]), float(row[column])) for row in self.rows]
             axes.plot(*zip(*points), label=column.replace("_", " "), marker="." if len(points) < 30 else "")
-        axes.set(xlabel="step", ylabel="loss", title=title)
+        axes.set(xlabel="step", ylabel="loss", title=shown(title))
         axes.grid(alpha=0.3)
         axes.legend()
         figure.savefig(picture, dpi=120)

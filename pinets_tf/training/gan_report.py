@@ -15,6 +15,7 @@ from pinets_tf.metrics import (
     score_images,
     to_uint8,
 )
+from pinets_tf.script import define_path
 from pinets_tf.training.fitting import results
 from pinets_tf.training.sample_pictures import draw_contributions, draw_interpolation
 from pinets_tf.training.table import print_table
@@ -27,13 +28,13 @@ def define_score_flags(images=5000):
     from absl import flags
 
     flags.disclaim_key_flags()
-    flags.DEFINE_string("inception", None, "File of the 2015 Inception graph, for IS and FID.")
-    flags.DEFINE_string("efficientnet_lite0", None, "File of weights of EfficientNet-Lite0, for IS-EL0 and FID-EL0.")
+    define_path("inception", None, "File of the 2015 Inception graph, for IS and FID.")
+    define_path("efficientnet_lite0", None, "File of weights of EfficientNet-Lite0, for IS-EL0 and FID-EL0.")
     flags.DEFINE_integer("score_images", images, "How many images are scored.", lower_bound=1)
     flags.DEFINE_integer(
         "kid_images", 0, "For KID too, features of so many reference images are taken anew; 0: no KID.", lower_bound=0
     )
-    flags.DEFINE_string(
+    define_path(
         "reference", None, "File of reference statistics, written if it does not exist; by default in the workdir."
     )
 

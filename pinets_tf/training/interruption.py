@@ -11,8 +11,8 @@ class Interruption:
     """Notes that a training is to end, by SIGTERM or Ctrl-C, while it is the context.
 
     The training looks at `due` between two steps, saves its state, and calls `leave`. A second signal of the same kind
-    ends the program at once, as it does outside of the context. Signals reach the main thread alone; in others this
-    does nothing.
+    ends the program at once, as it does outside of the context. One that is ignored outside of it is ignored inside.
+    Signals reach the main thread alone; in others this does nothing.
 
     Args:
         together: whether several processes train together, which must end after the same step: it is due where they
@@ -27,7 +27,9 @@ class Interruption:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            # What is ignored at the start stays so, such as Ctrl-C of a program in the background of a script.
+            heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *error):

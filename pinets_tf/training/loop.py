@@ -1,5 +1,6 @@
 """The loop over epochs and steps, the same one for one process and for several."""
 
+import os
 import sys
 
 import keras
@@ -45,7 +46,9 @@ class Loop:
         self._writers = {}
         if folder is not None and is_chief():
             self._writers = {
-                part: tf.summary.create_file_writer(str(folder / part)) for part in ("train", "validation")
+                # TensorFlow takes no text for a path that is not UTF-8.
+                part: tf.summary.create_file_writer(os.fsencode(folder / part))
+                for part in ("train", "validation")
             }
         for callback in callbacks:
             callback.set_model(model)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pinets_tf.files import shown
+
 SKIN = (0.72, 0.76, 0.82)
 # From the left, from above and from the viewer.
 LIGHT = np.array([-0.35, 0.45, 0.82])
@@ -71,9 +73,9 @@ def draw_reconstructions(shapes, answers, labels, faces, picture, view=FROM_THE_
             _paint(axes, vertices, faces, view, window, values, colors)
             if row == 0:
                 axes.set_title(heading, fontsize=10)
-        panels[row][0].text(0, 0, label, transform=panels[row][0].transAxes, fontsize=8, va="top")
+        panels[row][0].text(0, 0, shown(label), transform=panels[row][0].transAxes, fontsize=8, va="top")
     figure.colorbar(colors, ax=panels[:, 2], label="distance of a vertex, mm", extend="max", shrink=0.8)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title and shown(title), fontsize=11)
     _save(figure, picture)
 
 
@@ -99,8 +101,8 @@ def draw_strip(shapes, faces, picture, labels=None, view=FROM_THE_FRONT, title=N
         figure.subplots(1, len(shapes), squeeze=False)[0], shapes, labels or [""] * len(shapes)
     ):
         _paint(axes, vertices, faces, view, window)
-        axes.set_title(label, fontsize=9)
-    figure.suptitle(title, fontsize=11)
+        axes.set_title(shown(label), fontsize=9)
+    figure.suptitle(title and shown(title), fontsize=11)
     _save(figure, picture)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pinets_tf.files import shown
 from pinets_tf.training.workdir import write_atomically
 
 NUMBERS_UP_TO = 20
@@ -50,7 +51,7 @@ def write_report(labels, scores, class_names, folder):
             "pip install 'pinets_tf[examples]'"
         ) from error
     labels, scores = _checked(np.asarray(labels), np.asarray(scores), class_names)
-    names = [str(name) for name in class_names]
+    names = [shown(str(name)) for name in class_names]
     every_class = np.arange(len(names))
     undefined = np.isnan(scores)
     scores = np.where(undefined, -np.inf, scores)
@@ -67,8 +68,8 @@ def write_report(labels, scores, class_names, folder):
     lines += [f"lowest recall: {_confused(shares, index, names)}" for index in _worst(shares, present)]
     absent = [name for name, count in zip(names, samples) if count == 0]
     if absent:
-        shown = absent[:WORST] + ["..."] * (len(absent) > WORST)
-        lines.append(f"without samples: {len(absent)} of {len(names)} classes ({', '.join(shown)})")
+        named = absent[:WORST] + ["..."] * (len(absent) > WORST)
+        lines.append(f"without samples: {len(absent)} of {len(names)} classes ({', '.join(named)})")
     table = classification_report(
         labels, predictions, labels=present, target_names=[names[i] for i in present], digits=3, zero_division=0
     )

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from pinets_tf.files import expanded
+from pinets_tf.script import define_path, define_workdir
 from pinets_tf.training.coupled_adam import CoupledAdam
 from pinets_tf.training.coupled_sgd import CoupledSGD, normalization_variables
 from pinets_tf.training.replica_model import XLA_CHOICES
@@ -17,6 +18,8 @@ from pinets_tf.training.step_schedule import StepSchedule
 # What a resumed run may change without becoming another run.
 MAY_DIFFER = (
     "workdir",
+    "epochs",
+    "steps",
     "data_dir",
     "strategy",
     "worker_timeout",
@@ -52,8 +55,8 @@ def define_run_flags(precision="float32"):
 
     # Else they would be listed as flags of this module, not of the script.
     flags.disclaim_key_flags()
-    flags.DEFINE_string("workdir", None, "Folder for everything that the run writes.", required=True)
-    flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets; its own default if not given.")
+    define_workdir(None, "Folder for everything that the run writes.")
+    define_path("data_dir", None, "Folder of TensorFlow Datasets; its own default if not given.")
     flags.DEFINE_enum("precision", precision, PRECISIONS, "Keras dtype policy.")
     flags.DEFINE_enum(
         "strategy",

@@ -136,7 +136,7 @@ def _git_commit():
     )
     try:
         _, commit, changes = (
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+            subprocess.run(command, capture_output=True, check=True, timeout=10).stdout.decode(errors="replace")
             for command in (tracked, head, status)
         )
     except (OSError, subprocess.SubprocessError):

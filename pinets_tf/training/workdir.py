@@ -8,6 +8,8 @@ from pathlib import Path
 from pinets_tf.training.cluster import alone
 
 CONFIG = "config.json"
+# By what a configuration tells the data of its run from others.
+FINGERPRINT = "fingerprint"
 # Files that are locked until this process ends, by the path of their workdir.
 _LOCKED: dict[Path, int] = {}
 
@@ -16,7 +18,9 @@ def open_workdir(path, config, may_differ=()):
     """Makes the folder of a run, or opens it again for the same configuration, and returns its path.
 
     Writes `config` to `config.json`. A folder that holds a run of another configuration is refused, and one in which
-    another process of this machine is at work: the lock on its `lock` ends with the process, however that ends.
+    another process of this machine is at work: the lock on its `lock` ends with the process, however that ends. Where
+    `config` has a `"fingerprint"` of the data, a run that began with another one is refused; one that began without
+    goes on.
 
     Args:
         path: the folder.
@@ -95,7 +99,8 @@ def read_json(path, kind=dict):
 def write_atomically(path, text):
     """Writes a file that is either the old one or the new one, whenever it is read or the process dies."""
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
+    # A name of a file that is not UTF-8 can be in it.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(temporary, path)
 
 
@@ -107,11 +112,32 @@ def save_network(network, file):
 
 
 def _refuse_other_configuration(folder, old, new, may_differ):
-    names = sorted((old.keys() | new.keys()) - set(may_differ))
+    names = sorted((old.keys() | new.keys()) - {*may_differ, FINGERPRINT})
     different = [name for name in names if old.get(name) != new.get(name)]
     if different:
         listed = ", ".join(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now" for name in different)
         raise ValueError(
             "A workdir belongs to one configuration, and the same command on it resumes. "
             f"Received: {folder} with another one ({listed}). Pass another --workdir, or the old values."
+        )
+    began, now = old.get(FINGERPRINT), new.get(FINGERPRINT)
+    if began and now and began != now:
+        raise ValueError(
+            "A run has the same data from its beginning to its end. "
+            f"Received: {folder}, whose data have changed since it began (fingerprint {began} there, {now} now). "
+            "Pass another --workdir, or the old data."
+        )
+
+
+class TooShort(ValueError):
+    """A run is asked for fewer epochs or steps than it has done."""
+
+
+def check_length(workdir, name, asked, done):
+    """Raises `TooShort` if a run has done more of its epochs or steps, as `name` says, than it is asked for."""
+    if asked < done:
+        raise TooShort(
+            f"A run is given as many {name} as it has done, or more. "
+            f"Received: --{name}={asked} for {workdir}, which has begun or done {done}. "
+            f"Pass --{name}={done} or more, or another --workdir."
         )

@@ -46,17 +46,17 @@ def write_pictures(*places):
 
 def load_images(folder):
     data = images.load(folder)
-    return len(data.x_train) + len(data.x_test), data.remarks
+    return len(data.x_train) + len(data.x_test), data.notes
 
 
 def load_photographs(folder):
     data = imagenet.load(folder)
-    return data.train_size + data.validation_size, data.remarks
+    return data.train_size + data.validation_size, data.notes
 
 
 def load_pictures(folder):
     data = pictures.load(folder, 8)
-    return len(data.train), data.remarks
+    return len(data.train), data.notes
 
 
 SPLIT = write_pictures("train/cat", "train/dog", "val/cat", "val/dog")

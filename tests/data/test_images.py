@@ -223,8 +223,8 @@ def test_errors_of_a_picture(tmp_path, contents):
         images.read_image(tmp_path / "picture.png", (8, 8, 3))
 
 
-def test_remarks_on_what_is_allowed_and_seldom_meant(tmp_path):
-    assert images.load(saved(tmp_path)).remarks == ()
+def test_notes_on_what_is_allowed_and_seldom_meant(tmp_path):
+    assert images.load(saved(tmp_path)).notes == ()
     x, y = arrays()["x_train"], np.arange(20) % 4
     for changes, words in (
         (
@@ -241,7 +241,7 @@ def test_remarks_on_what_is_allowed_and_seldom_meant(tmp_path):
         ({"x_test": arrays()["x_test"] // 128}, "all test images have grey levels 0 and 1 alone"),
         ({"x_test": x[3:11]}, "8 of 8 test images are training images too: numbers 0, 1, 2, 3, 4, ..."),
     ):
-        assert any(line.startswith(words) for line in images.load(saved(tmp_path, **changes)).remarks), words
+        assert any(line.startswith(words) for line in images.load(saved(tmp_path, **changes)).notes), words
 
 
 def test_names_of_classes_are_text(tmp_path):
@@ -275,7 +275,7 @@ def folder_of(path, counts, size=(6, 6)):
 @pytest.mark.parametrize("other", ["test", "val", "validation"])
 def test_folder_with_a_split(tmp_path, other):
     data = images.load(folder_of(tmp_path, {"train/b": 3, "train/a": 2, f"{other}/a": 1, f"{other}/b": 2}))
-    assert data.class_names == ("a", "b") and data.x_train.shape == (5, 6, 6, 3) and data.remarks == ()
+    assert data.class_names == ("a", "b") and data.x_train.shape == (5, 6, 6, 3) and data.notes == ()
     assert data.y_train.tolist() == [0, 0, 1, 1, 1] and data.y_test.tolist() == [0, 1, 1]
     files = sorted((tmp_path / "train").rglob("*.png"))
     np.testing.assert_array_equal(data.x_train, [tf.io.decode_png(path.read_bytes()) for path in files])
@@ -287,8 +287,8 @@ def test_folder_of_classes_is_split_by_names(tmp_path):
     train, test = np.bincount(data.y_train), np.bincount(data.y_test, minlength=4)
     assert (train + test).tolist() == [150, 150, 2, 1] and test[2:].tolist() == [1, 0] and train[2:].tolist() == [1, 1]
     assert 6 <= test[0] <= 27 and 6 <= test[1] <= 27
-    assert any("a tenth of each class is held out, by file name" in line for line in data.remarks)
-    assert "classes with one image, which is trained with: one" in data.remarks
+    assert any("a tenth of each class is held out, by file name" in line for line in data.notes)
+    assert "classes with one image, which is trained with: one" in data.notes
     # The same files in every reader, and also where others are added.
     photographs = imagenet.load(tmp_path)
     assert photographs.validation_size == len(data.x_test)
@@ -346,7 +346,7 @@ def test_files_of_a_folder_that_cannot_be_used(tmp_path):
     assert len(data.x_train) == 6 and data.skipped == {
         "train/a/bad.png": "a text, such as SVG or HTML, which is not read"
     }
-    assert "1 files left out that cannot be used, such as train/a/bad.png" in data.remarks
+    assert "1 files left out that cannot be used, such as train/a/bad.png" in data.notes
     (tmp_path / "test" / "a" / "test-a-0.png").write_bytes(b"")
     (tmp_path / "test" / "b" / "test-b-0.png").write_bytes(b"")
     with (

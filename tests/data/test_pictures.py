@@ -275,9 +275,9 @@ def test_unknown_name_and_missing_extra(monkeypatch):
         pictures.load("faces", 8)
 
 
-def test_fingerprints_and_remarks(tmp_path):
+def test_fingerprints_and_notes(tmp_path):
     data, other = (pictures.load(saved(tmp_path, images=random(seed=seed)), 8) for seed in (0, 1))
-    assert data.fingerprint != other.fingerprint and data.remarks == ()
+    assert data.fingerprint != other.fingerprint and data.notes == ()
     assert pictures.load(saved(tmp_path, x=random()), 8).fingerprint == data.fingerprint
-    dark = pictures.load(saved(tmp_path, x=np.zeros((3, 8, 8), "uint8")), 8).remarks
+    dark = pictures.load(saved(tmp_path, x=np.zeros((3, 8, 8), "uint8")), 8).notes
     assert len(dark) == 2 and "3 train images show one colour" in dark[1]

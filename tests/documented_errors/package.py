@@ -1,10 +1,20 @@
 """The tests of the errors that docstrings of the modules that stand by themselves document."""
 
 import numpy as np
+from absl.flags import FLAGS
 
-from pinets_tf import launch
+from pinets_tf import launch, script
 from pinets_tf.npz import Npz
 from tests.documented_errors.provoking import Case, arrays, written
+
+
+def workdir_below_a_file(path):
+    script.define_workdir(None, "")
+    try:
+        FLAGS([__name__, f"--workdir={written(path / 'notes') / 'run'}"])
+    finally:
+        delattr(FLAGS, "workdir")
+
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
     "launch.of_hosts": {
@@ -54,6 +64,16 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
                 "Numbers are an .npz file",
                 "which cannot be read (x holds Python objects)",
                 "write plain arrays with numpy.savez",
+            ),
+        ],
+    },
+    "script.define_workdir": {
+        "IllegalFlagValueError": [
+            Case(
+                workdir_below_a_file,
+                "A workdir is a folder, made if it does not exist",
+                "notes is a file",
+                "Pass another --workdir",
             ),
         ],
     },

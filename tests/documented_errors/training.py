@@ -91,6 +91,12 @@ def diverge(path):
     training.fit_classifier(dense(), keras.optimizers.SGD(), lessons, path, epochs=1, xla="off", remedy="Lower it.")
 
 
+def fewer_epochs(path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Checkpoints, "restore", lambda self, model: 2)
+        diverge(path)
+
+
 def damage(path):
     (path / "result.json").write_text("[]")
     results(path)
@@ -210,7 +216,17 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": ["tests/training/test_training.py::test_weight_decay_goes_through_the_momentum"],
     },
     "training.curves.draw_curves": {"ImportError": ["tests/training/test_training.py::test_curves"]},
-    "training.fitting.fit_network": {"Divergence": [DIVERGES]},
+    "training.fitting.fit_network": {
+        "Divergence": [DIVERGES],
+        "ValueError": [
+            Case(
+                fewer_epochs,
+                "A run is given as many epochs as it has done, or more",
+                "which has begun or done 2",
+                "Pass --epochs=2 or more",
+            )
+        ],
+    },
     "training.fitting.results": {"ValueError": [DAMAGED]},
     "training.fitting.load_network": {
         "ValueError": [Case(fitting.load_network, "model.keras that loads", *NO_NETWORK[1:])]

@@ -1,6 +1,7 @@
 """The example trains, writes what it promises, resumes, and says what is wrong with bad input."""
 
 import json
+import os
 import shutil
 
 import keras
@@ -34,7 +35,7 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
     again = call(*command)
-    assert "going on after epoch 2 of 2" in again.stdout
+    assert "finished: 2 epochs" in again.stdout
     assert json.loads(again.stdout.splitlines()[-1])["accuracy"] == result["accuracy"]
     tested = call("examples/cifar_linear.py", f"--data={dataset}", f"--workdir={tmp_path / 'run'}", "--eval_only")
     evaluated = json.loads(tested.stdout.splitlines()[-1])
@@ -119,13 +120,28 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
+    # Where neither the console has the letters of the classes, nor UTF-8 those of the folder.
+    folder = tmp_path_factory.mktemp("finished") / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
     rng = np.random.default_rng(0)
     for name, size, classes in (("set", 8, 3), ("large", 9, 3), ("more", 8, 6)):
         arrays = {part: rng.integers(0, 256, (12, size, size, 3)).astype("uint8") for part in ("x_train", "x_test")}
-        np.savez(folder / f"{name}.npz", **arrays, y_train=np.arange(12) % classes, y_test=np.arange(12) % classes)
-    call("examples/cifar_linear.py", f"--dataset={folder / 'set.npz'}", f"--workdir={folder / 'run'}", *TINY)
+        names = {"class_names": ["猫", "é", "b", "c", "d", "e"][:classes]}
+        np.savez(
+            folder / f"{name}.npz", **arrays, y_train=np.arange(12) % classes, y_test=np.arange(12) % classes, **names
+        )
+    command = ["examples/cifar_linear.py", f"--dataset={folder / 'set.npz'}", f"--workdir={folder / 'run'}", *TINY]
+    done = run(*command, encoding="ascii")
+    assert "\\u732b" in done.stdout and "caf\\udce9/set.npz" in done.stdout
     return folder
+
+
+def test_names_that_a_console_lacks(finished):
+    folder = finished / "run"
+    assert (folder / "labels.txt").read_text(encoding="utf-8") == "猫\né\nb\n"
+    assert "猫" in (folder / "report.txt").read_text(encoding="utf-8")
+    assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["workdir"] == str(folder)
+    assert list((folder / "tensorboard").rglob("events.*"))
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

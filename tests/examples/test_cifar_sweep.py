@@ -115,9 +115,9 @@ def started(tmp_path):
     options = [f"--workdir={tmp_path}", "--orders=1", "--blocks=1", "--seeds=0", "--noreference"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A shell starts what runs in its background with interrupts ignored, and that is inherited.
-    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    pipes["preexec_fn"] = lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)]
     sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--epochs=100000"], cwd=ROOT, **pipes)
-    while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()):
+    while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text(encoding="ascii").split()):
         assert sweep.poll() is None
         time.sleep(0.02)
     # Until the sweep knows of the process that it made.

@@ -50,7 +50,7 @@ def test_fashion_mnist(fashion):
 def test_fashion_mnist_again(fashion):
     folder, printed = fashion
     again = call("examples/fashion_mnist_gan.py", f"--workdir={folder}", *LINEAR).stdout
-    assert "going on after step 2 of 2" in again
+    assert "finished: 2 steps" in again
     assert result_of(again)["parameters"] == result_of(printed)["parameters"]
     for file in ("interpolation.png", "result.json"):
         (folder / file).unlink()

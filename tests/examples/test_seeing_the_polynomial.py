@@ -8,7 +8,7 @@ PICTURES = ("contributions.png", "interactions.png", "truncation.png", "growth.p
 
 def test_draws_the_gallery(tmp_path):
     done = run(SCRIPT, "--workdir=out", "--order=2", "--rank=2", "--epochs=1", cwd=tmp_path)
-    gallery = (tmp_path / "out" / "gallery.md").read_text()
+    gallery = (tmp_path / "out" / "gallery.md").read_text(encoding="utf-8")
     for picture in PICTURES:
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
         assert f"]({picture})\n" in gallery

@@ -40,7 +40,7 @@ def test_again_tested_and_asked(trained, tmp_path):
     first = next(json.loads(line) for line in printed.splitlines() if line.startswith("{"))
     options = ["--data=sample", f"--workdir={folder}", "--networks=resnet34"]
     again = call(SCRIPT, *options, *TINY).stdout
-    assert "going on after epoch 1 of 1" in again
+    assert "finished: 1 epochs" in again
     tested = call(SCRIPT, *options, "--eval_only").stdout
     for text in (again, tested):
         result = next(json.loads(line) for line in text.splitlines() if line.startswith("{"))

@@ -148,8 +148,8 @@ def test_the_graph_itself_refuses_other_shapes(served):
 def test_what_lies_beside_the_graph(served):
     _, version, samples = served
     extra = version / "assets.extra"
-    assert (extra / "labels.txt").read_text().split() == LABELS
-    card = (extra / "model_card.md").read_text()
+    assert (extra / "labels.txt").read_text(encoding="utf-8").split() == LABELS
+    card = (extra / "model_card.md").read_text(encoding="utf-8")
     for words in (
         "# animals",
         "images: classification, 4 classes",

@@ -159,7 +159,10 @@ def _writes(arguments):
 
 def _sizes():
     """Returns the address space of the process, and the part of it that is in memory, in bytes."""
-    return [int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()[:2]]
+    return [
+        int(pages) * resource.getpagesize()
+        for pages in Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
+    ]
 
 
 def _peak():

@@ -173,7 +173,7 @@ def test_an_answer_that_is_not_finite_is_reported(tmp_path, bad):
     text = training.write_shape_report(errors, np.array([[0, 1, 2]]), tmp_path)
     assert text.startswith("vertex error: mean nan mm, median 1.732 mm, deviation nan mm, of 3 shapes")
     assert "not finite: 1 shapes (smile/17); the mean of the others is 1.732 mm" in text
-    assert (tmp_path / "report.txt").read_text().startswith(text)
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8").startswith(text)
     with np.load(tmp_path / "errors.npz") as saved:
         assert np.isnan(saved["shapes_mm"]).tolist() == [False, True, False] and saved["names"][1] == "smile/17"
         np.testing.assert_allclose(saved["vertices_mm"], np.full(4, np.sqrt(3)))

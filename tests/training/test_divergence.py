@@ -179,7 +179,7 @@ def test_statistics_that_are_not_finite_are_not_saved(tmp_path):
         assert all(np.isfinite(kept[name]).all() for name in kept.files)
 
 
-def test_a_signal_in_the_step_that_fails_saves_nothing(tmp_path, monkeypatch):
+def test_a_signal_in_the_step_that_fails_saves_nothing(heard, tmp_path, monkeypatch):
     scales = np.ones(STEPS * EPOCHS)
     scales[4] = 1e14
     step = iter(range(100))

@@ -349,7 +349,7 @@ def test_an_infinite_gradient_of_any_replica_skips_the_step():
     assert one.loss_scales() == {"generator_scale": 2.0**14, "discriminator_scale": 2.0**15}
 
 
-def test_resumed_equals_uninterrupted(tmp_path, capsys):
+def test_resumed_equals_uninterrupted(heard, tmp_path, capsys):
     options = {"noise": True, "batch": True}
     numbers = {"discriminator_steps": 2, "r1": 0.5, "r1_every": 3, "average_warm_up": True}
     # A log at every third step, so that the run goes on in the middle of an interval.
@@ -546,7 +546,7 @@ def test_run_from_flags(command, tmp_path, capsys):
     assert "step 1/2  discriminator_loss " in shown and "images/s" in shown and "left" in shown
     assert json.loads(shown.splitlines()[-1]) == result
     assert (result["network"], result["steps"]) == ("tiny", 2) and np.isfinite(result["mean"])
-    assert "going on after step 2 of 2" in (trains(), capsys.readouterr().out)[1]
+    assert "finished: 2 steps" in (trains(), capsys.readouterr().out)[1]
     assert trains("--eval_only")["mean"] == result["mean"]
     with pytest.raises(SystemExit, match=r"r1: 0\.0 there, 1\.0 now"):
         trains("--r1=1")

@@ -12,8 +12,10 @@ import pytest
 from pinets_tf import training
 from pinets_tf.data import images
 from pinets_tf.models import resnet
-from pinets_tf.training import saved_state
+from pinets_tf.training import interruption, saved_state
 from pinets_tf.training.fitting import fit_network
+
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 @pytest.fixture
@@ -134,15 +136,7 @@ def test_a_full_disk_loses_nothing(data, tmp_path, monkeypatch, when):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.fixture
-def heard():
-    """Ctrl-C, which a shell that starts the tests in the background lets them ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_second_signal_ends_at_once(heard):
+def test_a_second_signal_ends_at_once():
     with pytest.raises(KeyboardInterrupt), training.Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.received == signal.SIGINT
@@ -164,6 +158,14 @@ def test_interrupted_with_replicas(data, tmp_path, stop_at):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
     for row, expected in zip(found, rows, strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("number", interruption.SIGNALS)
+def test_a_signal_that_is_ignored_stays_so(number):
+    signal.signal(number, signal.SIG_IGN)
+    with training.Interruption() as interrupted:
+        os.kill(os.getpid(), number)
+        assert not interrupted.due and signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_leaving_says_what_is_saved(capsys):

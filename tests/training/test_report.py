@@ -27,7 +27,7 @@ def test_numbers(tmp_path):
         "lowest recall: cat 0.625 (taken for cow 0.250, dog 0.125)",
         "without samples: 3 of 7 classes (hen, pig, bat)",
     ]
-    report = (tmp_path / "new" / "folder" / "report.txt").read_text()
+    report = (tmp_path / "new" / "folder" / "report.txt").read_text(encoding="utf-8")
     assert report.startswith(text + "\n\n")
     rows = {row.split()[0]: row.split()[1:] for row in report.splitlines() if row.split()[0:1]}
     assert rows["cat"] == ["0.833", "0.625", "0.714", "8"]
@@ -38,7 +38,7 @@ def test_numbers(tmp_path):
 
 def test_never_answered_class_counts_as_zero(tmp_path):
     write_report([0, 0, 1], scored([0, 0, 0], 2), NAMES[:2], tmp_path)
-    assert "dog      0.000     0.000     0.000         1" in (tmp_path / "report.txt").read_text()
+    assert "dog      0.000     0.000     0.000         1" in (tmp_path / "report.txt").read_text(encoding="utf-8")
 
 
 def test_all_right(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -25,6 +26,7 @@ def start(count, train, folder, *arguments):
 
 def _work(config, train, folder, number, *arguments):
     Path(folder).mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # A shell that starts the tests may have it ignored.
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{folder}/{name}-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     if json.loads(config)["cluster"]["worker"][1:]:

@@ -6,42 +6,40 @@ NAMED = 5
 
 
 def of_labels(train, test, class_names):
-    """Returns remarks on labels, integers of two splits."""
+    """Returns notes on labels, integers of two splits."""
     counts = {split: np.bincount(y, minlength=len(class_names)) for split, y in (("training", train), ("test", test))}
-    remarks = []
+    notes = []
     for split, count in counts.items():
         if (count == 0).any():
             absent = np.flatnonzero(count == 0)
             from_zero = split == "training" and absent[0] == 0
             lowest = f"; the lowest label is {train.min()}, and labels count from 0" if from_zero else ""
-            remarks.append(
+            notes.append(
                 f"{len(absent):,} of {len(class_names):,} classes have no {split} image: "
                 f"{_listed([class_names[label] for label in absent])}{lowest}"
             )
     unseen = np.flatnonzero((counts["training"] == 0) & (counts["test"] > 0))
     if len(unseen):
         names = _listed([class_names[label] for label in unseen])
-        remarks.append(f"{counts['test'][unseen].sum():,} test images are of classes without training images: {names}")
-    return remarks
+        notes.append(f"{counts['test'][unseen].sum():,} test images are of classes without training images: {names}")
+    return notes
 
 
 def of_pixels(x, split):
-    """Returns remarks on uint8 pictures (n, height, width, channels)."""
+    """Returns notes on uint8 pictures (n, height, width, channels)."""
     flat = x.reshape(len(x), -1)
     low, high = flat.min(1), flat.max(1)
     constant = np.flatnonzero(low == high)
-    remarks = []
+    notes = []
     if high.max() <= 1:
-        remarks.append(f"all {split} images have grey levels 0 and 1 alone, of 0 to 255: multiply them by 255")
+        notes.append(f"all {split} images have grey levels 0 and 1 alone, of 0 to 255: multiply them by 255")
     if len(constant):
-        remarks.append(
-            f"{len(constant):,} {split} images show one colour and nothing else: numbers {_listed(constant)}"
-        )
-    return remarks
+        notes.append(f"{len(constant):,} {split} images show one colour and nothing else: numbers {_listed(constant)}")
+    return notes
 
 
 def of_copies(train, test):
-    """Returns remarks on test pictures that are training pictures too."""
+    """Returns notes on test pictures that are training pictures too."""
     if train.shape[1:] != test.shape[1:]:
         return []
     # Hashes, since the pictures themselves would take the memory of the set again.
