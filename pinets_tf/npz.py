@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import threading
 import zipfile
 
 import numpy as np
@@ -19,7 +20,7 @@ def write_npz(path, **arrays):
     """Writes an `.npz` file, and its folder; whoever reads or writes at the same time sees no file or a whole one."""
     path = expanded(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             np.savez(file, **arrays)

@@ -247,12 +247,12 @@ def _below(folder, name):
 
 
 def _hdf5_files(path):
-    """Returns the HDF5 files of a path, those below a folder only if it holds no meshes, and what was left out."""
+    """Returns the HDF5 files of a path, those below a folder of meshes being others, and what was left out."""
     if not path.is_dir():
         return ([path] if path.name.lower().endswith(HDF5) and path.is_file() else []), ""
-    found = find(path, HDF5, nested=False)
-    if not found.names and not find(path, SUFFIXES).names:
-        found = find(path, HDF5)
+    found = find(path, HDF5)
+    if all("/" in name for name in found.names) and find(path, SUFFIXES).names:
+        return [], ""
     return found.paths, found.description
 
 
