@@ -65,6 +65,8 @@ class Npz:
         self._left = ROOM + EXPANSION * self._size
         try:
             self._file = zipfile.ZipFile(self._path)
+        except OSError as error:
+            raise self._refused(error.strerror) from error
         except Exception as error:  # Of several classes, those of a damaged directory of a zip file.
             raise self._refused("it is no archive, or its end is missing" if self._size else "it is empty") from error
         members = (member for member in self._file.infolist() if member.filename.endswith(".npy"))

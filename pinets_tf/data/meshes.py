@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 import warnings
 from pathlib import PurePosixPath
 
@@ -268,12 +269,18 @@ def _read_hdf5(path):
     names: list[str] = []
     faces = None
     for file in paths:
+        cause = None
         try:
             with h5py.File(file, "r") as content:
                 found, defect = _arrays(content, file.stat().st_size)
-            cause = None
         except Exception as error:  # Of many classes, those that h5py makes of the errors of HDF5.
-            defect, cause = "it is damaged" if h5py.is_hdf5(file) else "it does not begin as one", error
+            defect, cause = "it is damaged", error
+            if isinstance(error, BlockingIOError):
+                defect = "another program writes to it"
+            elif not os.access(file, os.R_OK):
+                defect = "permission denied"
+            elif not h5py.is_hdf5(file):
+                defect = "it does not begin as one"
         if defect:
             raise ValueError(
                 f"Registrations are an HDF5 file. Received: {shown(file)} ({file.stat().st_size:,} bytes), which "
@@ -343,7 +350,10 @@ def _arrays(content, size):
         left -= math.prod(array.shape or (0,)) * array.dtype.itemsize
         if left < 0:
             return found, f"with {name} it takes more than {EXPANSION} times the memory of the file"
-        found[name] = array[()]
+        try:
+            found[name] = array[()]
+        except OSError:
+            return found, f"{name} is damaged, or compressed in a way that is not read here"
     return found, ""
 
 

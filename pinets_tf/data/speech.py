@@ -262,7 +262,8 @@ def _load_folder(folder):
         "in no folder of a word": tuple(name for name in found.names if "/" not in name),
     }
     left_out = dataclasses.replace(found, left_out={reason: those for reason, those in others.items() if those})
-    if not names:
+    # Where all lie deeper, the words are other folders.
+    if all(name.count("/") > 1 for name in names):
         raise ValueError(
             "A dataset is a folder with a folder of .wav files for each word. "
             f"Received: {shown(folder)} with {len(words)} folders and no .wav file in them. "

@@ -97,13 +97,13 @@ def read_mesh(path):
             f"A mesh is a file that ends in {', '.join(SUFFIXES)}. "
             f"Received: {shown(path)}. Convert it, or save all shapes as {WANTED}."
         )
-    content = path.read_bytes()
     try:
-        vertices, faces = vertices_and_triangles(kind, content)
-    except ValueError as error:
+        vertices, faces = vertices_and_triangles(kind, path.read_bytes())
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"A mesh file has vertices and faces. Received: {shown(path)} ({len(content):,} bytes), which cannot be "
-            f"read ({error}). The file is truncated, not a mesh, or has no faces; export or copy it again."
+            f"A mesh file has vertices and faces. Received: {shown(path)} ({path.stat().st_size:,} bytes), which "
+            f"cannot be read ({reason}). The file is truncated, not a mesh, or has no faces; export or copy it again."
         ) from error
     vertices = _finite(vertices, shown(path))
     if kind == ".stl":

@@ -497,6 +497,11 @@ def test_no_classes(tmp_path):
     (tmp_path / "yes").mkdir()
     with pytest.raises(ValueError, match=r"a folder of .wav files for each word.*1 folders and no .wav.*holds yes/"):
         speech.load(tmp_path)
+    # A folder around the data set.
+    put(tmp_path / "train" / "yes" / "a.wav", wav(10))
+    put(tmp_path / "train" / "no" / "a.wav", wav(10))
+    with pytest.raises(ValueError, match=r"a folder of .wav files for each word.*2 folders and no .wav.*holds yes/"):
+        speech.load(tmp_path)
 
 
 @pytest.mark.parametrize(
