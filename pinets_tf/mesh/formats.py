@@ -26,14 +26,12 @@ _PLY_ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": "
 def vertices_and_triangles(kind, content):
     """Returns the vertices of a mesh file, float64 (V, 3), and its faces as triangles, int64 (F, 3).
 
-    A polygon becomes the triangles that its first corner spans with its other edges.
+    A polygon becomes the triangles that its first corner spans with its other edges. Where the file is damaged or has
+    no faces, the message of the `ValueError` is the reason alone, which `read_mesh` puts into its own.
 
     Args:
         kind: the ending of its name in lower case, such as `".obj"`.
         content: its bytes.
-
-    Raises:
-        ValueError: if it is damaged or has no faces; the message is the reason alone.
     """
     read, first = {".obj": (_obj, 1), ".off": (_off, 0), ".ply": (_ply, 0), ".stl": (_stl, 0)}[kind]
     vertices, corners, lengths = read(content)
