@@ -91,7 +91,7 @@ def load(dataset, unit="millimetres", test_sequences=()):
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ImportError: if trimesh, which makes the sample, is not installed.
+        ImportError: if trimesh is needed and not installed.
         ValueError: if a file cannot be read, topologies differ, a sequence is not there, or a split would be empty.
     """
     if unit not in UNITS:
@@ -181,6 +181,7 @@ def read_shape(path, vertices, unit="millimetres"):
 
     Raises:
         FileNotFoundError: if there is no such file.
+        ImportError: if trimesh is needed and not installed.
         ValueError: if it cannot be read, or has another number of vertices.
     """
     shapes = read_shapes(path)

@@ -48,6 +48,7 @@ def read_shapes(path):
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
+        ImportError: if trimesh is needed and not installed.
         ValueError: if a file cannot be read, if vertices and faces do not fit, if a coordinate is not finite, if a
             folder holds no mesh file, or if the files of a folder differ in their topology.
     """
@@ -81,6 +82,7 @@ def read_mesh(path):
 
     Raises:
         FileNotFoundError: if there is no such file.
+        ImportError: if trimesh is not installed.
         ValueError: if the file is no mesh, cannot be read, or has a coordinate that is not finite or an index beyond
             its vertices.
     """
@@ -97,8 +99,9 @@ def read_mesh(path):
             f"A mesh is a file that ends in {', '.join(SUFFIXES)}. "
             f"Received: {shown(path)}. Convert it, or save all shapes as {WANTED}."
         )
+    trimesh = trimesh_module(f"The mesh {shown(path)}")
     try:
-        vertices, faces = vertices_and_triangles(kind, path.read_bytes())
+        vertices, faces = vertices_and_triangles(trimesh, kind, path.read_bytes())
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
@@ -119,8 +122,8 @@ def trimesh_module(purpose):
         import trimesh
     except ImportError as error:
         raise ImportError(
-            f"{purpose} is made with trimesh. Received: it is not installed ({error}). "
-            "Install it with: pip install 'pinets_tf[mesh]'. Shapes of files need nothing."
+            f"{purpose} is made or read with trimesh. Received: it is not installed ({error}). "
+            "Install it with: pip install 'pinets_tf[mesh]'. An .npz file of shapes needs nothing."
         ) from error
     return trimesh
 

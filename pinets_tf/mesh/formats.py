@@ -1,280 +1,196 @@
-"""Mesh formats: the bytes of an OBJ, OFF, PLY or STL file in, vertices and triangles out.
+"""Mesh formats: what a file is checked for, and brought to, before trimesh reads it.
 
-The positions and the corners of the faces are read, in the order of the file, and nothing else. In the place of
-trimesh 5.2, which joins and splits vertices by their textures, refuses a binary PLY whose polygons differ in their
-corners, takes a negative index from the end, and stops at a number with a decimal comma without a word.
+trimesh 5.2 splits vertices by their textures, takes negative indices from the end, stops without a word at a decimal
+comma or where a file is cut, reads no polygon of five corners in OFF, and no text but UTF-8.
 """
 
-import codecs
+import io
+import itertools
 import re
 
 import numpy as np
 
 from pinets_tf.files import text_of
 
-# An index beyond it is beyond any number of vertices.
-MOST = 2**31
-_PLY_HEADER = re.compile(rb"\s*ply[ \t]*[\r\n]+(.*?)[\r\n]+[ \t]*end_header[ \t]*(?:\r\n|\r|\n|$)", re.DOTALL)
-_PLY_TYPES = {
-    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
-    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
-}
-_PLY_ORDERS = {"ascii": "<", "binary_little_endian": "<", "binary_big_endian": ">"}
+_TYPES = {"char": "i1", "short": "i2", "int": "i4", "int8": "i1", "int16": "i2", "int32": "i4"}
+_TYPES |= {f"u{name}": f"u{kind[1]}" for name, kind in _TYPES.items()}
+_TYPES |= {"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"}
+_PLY = re.compile(rb"\s*ply[ \t]*[\r\n]+(.*?)[\r\n]+[ \t]*end_header[ \t]*(?:\r\n|\r|\n|$)", re.DOTALL)
+_PROPERTY = rf"property (?:list (u?(?:char|short|int)\d*) )?({'|'.join(_TYPES)}) (\S+)\n"
+_ELEMENTS = rf"format (ascii|binary_(?:little|big)_endian) 1\.0\n((?:element \S+ \d{{1,15}}\n(?:{_PROPERTY})*)*)"
 
 
-def vertices_and_triangles(kind, content):
-    """Returns the vertices of a mesh file, float64 (V, 3), and its faces as triangles, int64 (F, 3).
+def vertices_and_triangles(trimesh, kind, content):
+    """Returns vertices (V, 3) and triangles (F, 3) of the bytes of a mesh file, which ends in `kind`.
 
-    A polygon becomes the triangles that its first corner spans with its other edges. Where the file is damaged or has
-    no faces, the message of the `ValueError` is the reason alone, which `read_mesh` puts into its own.
-
-    Args:
-        kind: the ending of its name in lower case, such as `".obj"`.
-        content: its bytes.
+    Where it is damaged or has no faces, the message of the `ValueError` is the reason alone.
     """
-    read, first = {".obj": (_obj, 1), ".off": (_off, 0), ".ply": (_ply, 0), ".stl": (_stl, 0)}[kind]
-    vertices, corners, lengths = read(content)
-    vertices = np.array(vertices, np.float64).reshape(-1, 3)
-    corners, lengths = np.array(corners, np.int64), np.array(lengths, np.int64)
-    beyond = (corners < 0) | (corners >= len(vertices))
-    if beyond.any():
-        face = np.repeat(np.arange(len(lengths)), lengths)[beyond][0]
-        raise ValueError(
-            f"face {face + 1:,} names vertex {corners[beyond][0] + first}, "
-            f"and the {len(vertices):,} vertices are numbered from {first}"
-        )
-    counts = np.maximum(lengths - 2, 0)
-    face = np.repeat(np.arange(len(lengths)), counts)
-    start = (np.cumsum(lengths) - lengths)[face]
-    number = np.arange(len(face)) - (np.cumsum(counts) - counts)[face]
-    triangles = corners[np.stack([start, start + number + 1, start + number + 2], 1)]
-    if not len(triangles):
-        raise ValueError(f"it has {len(vertices):,} vertices and no faces")
-    return vertices, triangles
+    kind, content = {".obj": _obj, ".off": _off, ".ply": _ply, ".stl": _stl}[kind](content)
+    try:
+        mesh = trimesh.load_mesh(io.BytesIO(content), kind, process=False, maintain_order=True)
+        vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
+    except Exception:  # Of many classes, those of each format's reader.
+        raise ValueError("it is damaged, or written in a way that is not read here") from None
+    beyond = faces[(faces < 0) | (faces >= len(vertices))]
+    if len(beyond):
+        raise ValueError(f"a face names vertex {beyond[0]}, and the {len(vertices):,} vertices are numbered from 0")
+    return vertices, faces
 
 
 def _obj(content):
-    vertices: list[list[float]] = []
-    corners: list[int] = []
-    lengths: list[int] = []
+    vertices, faces = [], []
     for number, words in _lines(re.sub(r"\\\r?\n", " ", text_of(content))):
         if words[0] == "v":
-            vertices.append(_coordinates(number, words, words[1:4]))
+            vertices.append(_coordinates(number, words, (1, 2, 3)))
         elif words[0] == "f":
-            face = _integers(number, words, [word.partition("/")[0] for word in words[1:]])
-            if min(face, default=0) < -len(vertices):
-                raise _unexpected(number, words, f"a face of the {len(vertices):,} vertices before it")
+            corners = _integers(number, words, [word.partition("/")[0] for word in words[1:]])
             # A negative number counts from the vertices so far.
-            corners += [corner - 1 if corner >= 0 else len(vertices) + corner for corner in face]
-            lengths.append(len(face))
-    return vertices, corners, lengths
+            corners = [corner if corner >= 0 else len(vertices) + 1 + corner for corner in corners]
+            faces.append((number, words, corners))
+    return _as_off(vertices, faces, first=1)
 
 
 def _off(content):
-    lines = _lines(text_of(content))
-    number, (first, *more) = next(lines, (1, [""]))
+    lines = list(_lines(text_of(content)))
     # The counts may stand behind the word, even without a space.
-    header = re.fullmatch(r"((?:ST)?C?N?4?n?)(?:OFF|off)(\d*)", first)
+    start = " ".join(itertools.chain(*(words for _, words in lines[:2])))
+    header = re.match(r"(?:ST)?C?N?(?:OFF|off) ?(\d{1,15}) (\d{1,15})\b", start)
     if not header:
-        raise _unexpected(number, [first], "OFF")
-    if set(header[1]) & {"4", "n"}:
-        raise ValueError(f"it is {header[1]}OFF, whose vertices have other coordinates than x, y and z")
-    if more[:1] == ["BINARY"]:
-        raise ValueError("it is a binary OFF, and only those of text are read")
-    counts = [header[2], *more] if header[2] else more
-    if not counts:
-        number, counts = next(lines, (number, [first]))
-    if len(counts) < 2:
-        raise _unexpected(number, counts, "the numbers of vertices and faces")
-    vertex_count, face_count = _integers(number, counts, counts[:2])
-    vertices: list[list[float]] = []
-    corners: list[int] = []
-    lengths: list[int] = []
-    for number, words in lines:
-        if len(vertices) < vertex_count:
-            vertices.append(_coordinates(number, words, words[:3]))
-        elif len(lengths) < face_count:
-            (length,) = _integers(number, words, words[:1])
-            face = _integers(number, words, words[1 : 1 + max(length, 0)])
-            if len(face) != length:
-                raise _unexpected(number, words, "the number of corners and these")
-            corners += face
-            lengths.append(length)
-    if (len(vertices), len(lengths)) != (vertex_count, face_count):
-        raise ValueError(
-            f"it has {len(vertices):,} of {vertex_count:,} vertices and {len(lengths):,} of {face_count:,} faces"
-        )
-    return vertices, corners, lengths
+        raise ValueError(f"it begins with {start[:60]!r}, and OFF of text, x, y and z with its counts is read")
+    return _rows(iter(lines[1 if len(lines[0][1]) > 1 else 2 :]), int(header[1]), int(header[2]))
+
+
+def _ply(content):
+    # What is binary begins with a header in UTF-8.
+    content = text_of(content).encode() if content[:2] in (b"\xff\xfe", b"\xfe\xff") else content
+    header = _PLY.match(content.removeprefix(b"\xef\xbb\xbf"))
+    if not header:
+        raise ValueError("it does not begin with 'ply' and a header that ends with 'end_header'")
+    lines = [" ".join(line.split()) for line in header[1].decode("latin-1").splitlines()]
+    text = "".join(f"{line}\n" for line in lines if re.match("(format|element|property)( |$)", line))
+    found = re.match(_ELEMENTS, text)
+    if not found or found.end() < len(text):
+        line = text[found.end() if found else 0 :].partition("\n")[0]
+        raise ValueError(f"its header has {line!r} instead of a format, an element or a property of PLY 1.0")
+    elements = re.split(r"element (\S+) (\d+)\n", found[2])[1:] + ["", "0", ""] * 2
+    (vertex, total, columns), (face, count, lists) = elements[:3], elements[3:6]
+    names = [name for _, _, name in re.findall(_PROPERTY, columns)]
+    place = re.match(r"(?:property \w+ \S+\n)*property list \w+ \w+ vertex_(?:index|indices)\n", lists)
+    if vertex != "vertex" or "list" in columns or not {"x", "y", "z"} <= {*names}:
+        raise ValueError("its first element is not vertex, with the numbers x, y and z and no lists")
+    if face in ("", "face") and not int(count):
+        raise ValueError(f"it has {int(total):,} vertices and no faces")
+    if face == "tristrips":
+        raise ValueError("it has triangle strips in the place of faces")
+    if face != "face" or not place:
+        raise ValueError("its second element is not face, with vertex_indices or vertex_index as its first list")
+    data = header.string[header.end() :]
+    if found[1] == "ascii":
+        rows = _lines(data.decode("latin-1"), len(lines) + 3)
+        return _rows(rows, int(total), int(count), [*map(names.index, "xyz")], place[0].count("\n") - 1)
+    size = _checked_size(
+        data, found[1], int(total), re.findall(_PROPERTY, columns), int(count), re.findall(_PROPERTY, lists)
+    )
+    # Textures would be looked up by faces that are not checked yet, and what stands behind the faces is not needed.
+    columns, lists = (re.sub(r" (texture_[uv]|[stuv]|texcoord)\n", r" \1_\n", each) for each in (columns, lists))
+    head = f"ply\nformat {found[1]} 1.0\nelement vertex {total}\n{columns}element face {count}\n{lists}end_header\n"
+    return "ply", head.encode() + data[:size]
+
+
+def _checked_size(data, form, total, columns, count, lists):
+    # trimesh takes the numbers of corners of all faces from the first.
+    order = "<" if "little" in form else ">"
+    place = total * sum(np.dtype(_TYPES[kind]).itemsize for _, kind, _ in columns)
+    fields: list[tuple] = []
+    for number, (length, kind, _) in enumerate(lists):
+        shape: tuple = ()
+        if length:
+            start = place + np.dtype(fields).itemsize
+            fields.append((f"length {number}", order + _TYPES[length]))
+            found = data[start : place + np.dtype(fields).itemsize]
+            shape = (min(int.from_bytes(found, "little" if order == "<" else "big"), len(data), 2**20),)
+        fields.append((f"{number}", order + _TYPES[kind], shape))
+    row = np.dtype(fields)
+    whole = max(0, min(count, (len(data) - place) // row.itemsize))
+    rows = np.frombuffer(data + bytes(row.itemsize), row, whole, min(place, len(data)))
+    if any((rows[name] != rows[name][:1]).any() for name in row.names or () if name.startswith("length")):
+        raise ValueError("its faces differ in their numbers of corners, and those of a binary PLY must have as many")
+    if whole < count:
+        raise ValueError(f"it ends within the {total:,} vertices and {count:,} faces of its header")
+    return place + rows.nbytes
 
 
 def _stl(content):
     start = text_of(content[:300]).lstrip()
-    size = 84 + 50 * int.from_bytes(content[80:84], "little")
-    if len(content) != size and start[:5].lower() == "solid" and "\0" not in start:
-        return _stl_text(text_of(content))
-    if len(content) < 84:
-        raise ValueError("it is no text that begins with 'solid', and too short for a binary STL")
-    if len(content) < size:
-        raise ValueError(f"it has {(len(content) - 84) // 50:,} of {(size - 84) // 50:,} triangles")
-    facet = np.dtype([("normal", "<f4", 3), ("vertices", "<f4", (3, 3)), ("attribute", "<u2")])
-    vertices = np.frombuffer(content, facet, (size - 84) // 50, 84)["vertices"].reshape(-1, 3)
-    return vertices, np.arange(len(vertices)), np.full(len(vertices) // 3, 3)
-
-
-def _stl_text(text):
-    vertices: list[list[float]] = []
-    ends = [0]
-    word = ""
-    for number, words in _lines(text):
-        word = words[0].lower()
-        if word == "vertex":
-            vertices.append(_coordinates(number, words, words[1:4]))
-        elif word == "endloop":
-            ends.append(len(vertices))
-    if word != "endsolid" or ends[-1] != len(vertices):
+    count = int.from_bytes(content[80:84], "little")
+    if len(content) == 84 + 50 * count or start[:5].lower() != "solid" or "\0" in start:
+        if len(content) < 84:
+            raise ValueError("it is no text that begins with 'solid', and too short for a binary STL")
+        if not count:
+            raise ValueError("it has 0 vertices and no faces")
+        if len(content) < 84 + 50 * count:
+            raise ValueError(f"it has {(len(content) - 84) // 50:,} of {count:,} triangles")
+        return "stl", content[: 84 + 50 * count]
+    lines = [(number, [words[0].lower(), *words[1:]]) for number, words in _lines(text_of(content))]
+    vertices = [_coordinates(number, words, (1, 2, 3)) for number, words in lines if words[0] == "vertex"]
+    ends = [line for line in lines if line[1][0] == "endloop"]
+    if lines[-1][1][0] != "endsolid":
         raise ValueError("it does not end with 'endsolid'")
-    return vertices, np.arange(len(vertices)), np.diff(ends)
+    if len(vertices) != 3 * len(ends):
+        raise ValueError(f"it has {len(vertices):,} vertices in {len(ends):,} facets, and a facet has three")
+    return _as_off(vertices, [(*end, range(3 * face, 3 * face + 3)) for face, end in enumerate(ends)])
 
 
-def _ply(content):
-    content = content.removeprefix(codecs.BOM_UTF8)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        content = text_of(content).encode()
-    header = _PLY_HEADER.match(content)
-    if not header:
-        raise ValueError("it does not begin with 'ply' and a header that ends with 'end_header'")
-    form, elements = _ply_elements(header[1].decode("latin-1"))
-    data, place = content[header.end() :], 0
-    if form == "ascii":
-        data = _numbers(data.decode("latin-1").split()).tobytes()
-    found = {}
-    for name, count, properties in elements:
-        columns, place = _ply_rows(name, data, place, count, [types for _, types in properties])
-        found[name] = dict(zip([field for field, _ in properties], columns))
-    if "face" not in found and "tristrips" in found:
-        raise ValueError("it has triangle strips in the place of faces")
-    vertex, faces = found.get("vertex", {}), found.get("face", {})
-    if not all(isinstance(vertex.get(axis), np.ndarray) for axis in "xyz"):
-        raise ValueError("its vertices have no x, y and z")
-    lists = {field: column for field, column in faces.items() if isinstance(column, tuple)}
-    named = [field for field in ("vertex_indices", "vertex_index", *lists) if field in lists]
-    lengths, corners = lists[named[0]] if named else ((), ())
-    with np.errstate(invalid="ignore"):
-        return np.stack([vertex[axis] for axis in "xyz"], 1), np.asarray(corners).astype(np.int64), lengths
+def _rows(lines, total, count, axes=(0, 1, 2), face=0):
+    """Returns OFF of rows of vertices and of faces: in which columns are the coordinates and where a face begins."""
+    vertices = [_coordinates(number, words, axes) for number, words in itertools.islice(lines, total)]
+    faces = []
+    for number, words in itertools.islice(lines, count):
+        (length,) = _integers(number, words, words[face : face + 1] or [""])
+        corners = _integers(number, words, words[face + 1 : face + 1 + max(length, 0)])
+        if len(corners) != length:
+            raise _unexpected(number, words, "the number of corners and these")
+        faces.append((number, words, corners))
+    if (len(vertices), len(faces)) != (total, count):
+        raise ValueError(f"it has {len(vertices):,} of {total:,} vertices and {len(faces):,} of {count:,} faces")
+    return _as_off(vertices, faces)
 
 
-def _ply_elements(header):
-    """Returns the format of a PLY file, and name, number of rows and properties of each element.
-
-    The types of a property are those of the length of a list, or `None`, and of a number.
-    """
-    form = ""
-    elements: list[tuple[str, int, list]] = []
-    for number, line in enumerate(header.splitlines(), 2):
-        words = line.split()
-        if words[:1] == ["format"]:
-            form = words[1] if len(words) > 1 else ""
-        elif words[:1] == ["element"] and len(words) == 3:
-            elements.append((words[1], *_integers(number, words, words[2:]), []))
-        elif words[:1] == ["property"] and elements and len(words) in (3, 5):
-            *types, field = words[1:] if len(words) == 3 else words[2:]
-            if not {*types} <= {*_PLY_TYPES}:
-                raise _unexpected(number, words, f"a property of the types {', '.join(_PLY_TYPES)}")
-            elements[-1][2].append((field, types))
-        elif words[:1] in (["element"], ["property"]):
-            raise _unexpected(number, words, "an element or a property of one")
-    if form not in _PLY_ORDERS:
-        raise ValueError(f"it is of the format {form!r} instead of {', '.join(_PLY_ORDERS)}")
-    types = {word: "<f8" if form == "ascii" else _PLY_ORDERS[form] + short for word, short in _PLY_TYPES.items()}
-    return form, [
-        (name, count, [(field, [np.dtype(types[word]) for word in words]) for field, words in properties])
-        for name, count, properties in elements
-    ]
+def _as_off(vertices, faces, first=0):
+    """Returns OFF of coordinates and of faces: number and words of their line, and their corners, from `first` on."""
+    rows = [" ".join(map(str, vertex)) for vertex in vertices]
+    for number, words, corners in faces:
+        if not all(0 <= corner - first < len(vertices) for corner in corners):
+            raise _unexpected(number, words, f"a face of the {len(vertices):,} vertices, numbered from {first}")
+        # The triangles that its first corner spans with its other edges.
+        rows += [f"3 {corners[0] - first} {b - first} {c - first}" for b, c in itertools.pairwise(corners[1:])]
+    if len(rows) == len(vertices):
+        raise ValueError(f"it has {len(vertices):,} vertices and no faces")
+    return "off", "\n".join(["OFF", f"{len(vertices)} {len(rows) - len(vertices)}", *rows]).encode()
 
 
-def _ply_rows(name, data, place, count, properties):
-    """Returns a column for each property of an element, and where its rows end in the data.
-
-    A column is an array of numbers or, where the types are two, a pair of the lengths of lists and all their numbers.
-    """
-
-    def take(kind, number):
-        nonlocal place
-        if not 0 <= number <= (len(data) - place) // kind.itemsize:
-            raise ValueError(f"it ends within the {count:,} rows of the element {name}")
-        numbers = np.frombuffer(data, kind, int(number), place)
-        place += numbers.nbytes
-        return numbers
-
-    if count < 0:
-        raise ValueError(f"its header promises {count} rows of the element {name}")
-    if not count or not properties:
-        return [np.zeros(0) if len(types) == 1 else (np.zeros(0), np.zeros(0)) for types in properties], place
-    # Mostly all lists are as long as those of the first row, and numpy reads them at once.
-    start, lists = place, {}
-    fields: list[tuple] = []
-    for i, types in enumerate(properties):
-        if len(types) == 2:
-            lists[i] = take(types[0], 1)[0]
-            fields.append((f"length {i}", types[0]))
-        shape = take(types[-1], lists.get(i, 1)).shape
-        fields.append((f"{i}", types[-1], shape if i in lists else ()))
-    row = np.dtype(fields)
-    if count * row.itemsize <= len(data) - start:
-        rows = np.frombuffer(data, row, count, start)
-        if all((rows[f"length {i}"] == length).all() for i, length in lists.items()):
-            columns = [rows[f"{i}"] for i in range(len(properties))]
-            return [
-                (rows[f"length {i}"], column.ravel()) if i in lists else column for i, column in enumerate(columns)
-            ], start + rows.nbytes
-    place = start
-    parts: list[tuple[list, list]] = [([], []) for _ in properties]
-    for _ in range(count):
-        for (lengths, numbers), types in zip(parts, properties):
-            lengths.append(take(types[0], 1)[0] if len(types) == 2 else 1)
-            numbers.append(take(types[-1], lengths[-1]))
-    return [
-        (np.array(lengths), np.concatenate(numbers)) if i in lists else np.concatenate(numbers)
-        for i, (lengths, numbers) in enumerate(parts)
-    ], place
-
-
-def _lines(text):
+def _lines(text, start=1):
     """Yields number and words of each line, without comments and empty lines."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), start):
         words = line.partition("#")[0].split()
         if words:
             yield number, words
 
 
-def _coordinates(number, line, words):
+def _coordinates(number, words, columns):
     try:
-        x, y, z = map(float, words)
-    except ValueError:
-        raise _unexpected(number, line, "three coordinates") from None
-    return [x, y, z]
+        return [float(words[column]) for column in columns]
+    except (ValueError, IndexError):
+        raise _unexpected(number, words, "three coordinates") from None
 
 
-def _integers(number, line, words):
-    try:
-        return [max(-MOST, min(int(word), MOST)) for word in words]
-    except ValueError:
-        raise _unexpected(number, line, "integers") from None
-
-
-def _numbers(words):
-    word = ""
-    try:
-        return np.array([float(word := each) for each in words])
-    except ValueError:
-        raise ValueError(f"it has {word[:60]!r} in the place of a number{_about_commas(word)}") from None
+def _integers(number, words, those):
+    if not all(re.fullmatch(r"[+-]?\d{1,15}", word) for word in those):
+        raise _unexpected(number, words, "integers")
+    return [int(word) for word in those]
 
 
 def _unexpected(number, words, wanted):
     line = " ".join(words)
-    return ValueError(f"line {number:,} has {line[:60]!r} instead of {wanted}{_about_commas(line)}")
-
-
-def _about_commas(text):
-    return ", and decimals stand behind a point" if "," in text else ""
+    comma = ", and decimals stand behind a point" if "," in line else ""
+    return ValueError(f"line {number:,} has {line[:60]!r} instead of {wanted}{comma}")

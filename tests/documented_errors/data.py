@@ -12,7 +12,7 @@ NO_BATCH = ("at least one full batch", "batch_size=9 for ", "Pass a smaller batc
 NO_CROP = ("A crop must lie in the resized image", "size=8, resize=4", "Pass a `resize` of at least")
 
 
-NO_TRIMESH = ("is made with trimesh", "it is not installed", "pip install 'pinets_tf[mesh]'")
+NO_TRIMESH = ("is made or read with trimesh", "it is not installed", "pip install 'pinets_tf[mesh]'")
 
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
@@ -96,7 +96,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     "data.images.read_image": {"ValueError": ["tests/data/test_images.py::test_errors_of_a_picture"]},
     "data.meshes.load": {
         "FileNotFoundError": ["tests/data/test_meshes.py::test_what_is_not_there"],
-        "ImportError": [Case(without("trimesh", lambda path: meshes.load("sample")), *NO_TRIMESH)],
+        "ImportError": [Case(without("trimesh", lambda path: meshes.load(written(path / "a.obj"))), *NO_TRIMESH)],
         "ValueError": [
             "tests/data/test_meshes.py::test_no_hdf5",
             "tests/data/test_meshes.py::test_bad_registrations",
@@ -115,6 +115,9 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
                 "'none.obj', which is not in",
                 "Pass the path",
             ),
+        ],
+        "ImportError": [
+            Case(without("trimesh", lambda path: meshes.read_shape(written(path / "a.obj"), 3)), *NO_TRIMESH)
         ],
         "ValueError": [
             "tests/data/test_meshes.py::test_one_shape_of_a_file",

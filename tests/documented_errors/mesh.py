@@ -15,6 +15,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     },
     "mesh.files.read_shapes": {
         "FileNotFoundError": ["tests/mesh/test_files.py::test_what_is_not_there"],
+        "ImportError": ["tests/mesh/test_files.py::test_missing_extra"],
         "ValueError": [
             "tests/mesh/test_files.py::test_what_is_not_there",
             "tests/mesh/test_files.py::test_files_that_are_no_mesh",
@@ -24,6 +25,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     },
     "mesh.files.read_mesh": {
         "FileNotFoundError": ["tests/mesh/test_files.py::test_what_is_not_there"],
+        "ImportError": ["tests/mesh/test_files.py::test_missing_extra"],
         "ValueError": [
             "tests/mesh/test_files.py::test_truncated_files",
             "tests/mesh/test_formats.py::test_damage_is_named",

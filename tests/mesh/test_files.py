@@ -278,8 +278,14 @@ def test_truncated_npz(tmp_path):
             read_shapes(path)
 
 
-def test_files_need_no_extra(tmp_path, monkeypatch):
-    paths = [written(tmp_path / f"a{suffix}") for suffix in (".obj", ".off", ".ply", ".stl")]
+def test_missing_extra(tmp_path, monkeypatch):
+    written(tmp_path / "a.obj")
+    np.savez(tmp_path / "b.npz", vertices=VERTICES, faces=FACES)
     monkeypatch.setitem(sys.modules, "trimesh", None)
-    for path in paths:
-        assert read_shapes(path).names == ("a",)
+    with pytest.raises(ImportError, match=r"a\.obj is .*not installed.*pip install 'pinets_tf\[mesh\]'"):
+        read_shapes(tmp_path / "a.obj")
+    with pytest.raises(
+        ImportError, match=r"with trimesh\. Received: it is not installed .*pip install 'pinets_tf\[mesh\]'"
+    ):
+        read_mesh(tmp_path / "a.obj")
+    assert read_shapes(tmp_path / "b.npz").names == ("b",)
