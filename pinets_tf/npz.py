@@ -3,10 +3,12 @@
 import contextlib
 import math
 import os
+import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
+
+from pinets_tf.files import expanded, shown
 
 # What is read of a file takes at most ROOM + EXPANSION * (size of the file) bytes. Arrays of numbers that were measured
 # are compressed to a tenth; a bomb is zeros, to a thousandth.
@@ -16,9 +18,9 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 def write_npz(path, **arrays):
     """Writes an `.npz` file, and its folder; whoever reads or writes at the same time sees no file or a whole one."""
-    path = Path(path)
+    path = expanded(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.stem}-{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
@@ -58,13 +60,15 @@ class Npz:
     """
 
     def __init__(self, path, rule):
-        self._path, self._rule = Path(path), rule
+        self._path, self._rule = expanded(path), rule
         self._size = self._path.stat().st_size
         self._left = ROOM + EXPANSION * self._size
         try:
             self._file = zipfile.ZipFile(self._path)
+        except OSError as error:
+            raise self._refused(error.strerror) from error
         except Exception as error:  # Of several classes, those of a damaged directory of a zip file.
-            raise self._refused(error) from error
+            raise self._refused("it is no archive, or its end is missing" if self._size else "it is empty") from error
         members = (member for member in self._file.infolist() if member.filename.endswith(".npy"))
         self._members = {member.filename.removesuffix(".npy"): member for member in members}
         self.names = tuple(self._members)
@@ -76,35 +80,39 @@ class Npz:
         self._file.close()
 
     def __getitem__(self, name):
-        member = self._members[name]
+        member, cause = self._members[name], None
         try:
             with self._file.open(member) as stream:
-                self._check(name, member, stream)
-            with self._file.open(member) as stream:
-                return np.lib.format.read_array(stream, allow_pickle=False)
+                defect = self._defect(name, member, stream)
+            if not defect:
+                with self._file.open(member) as stream:
+                    return np.lib.format.read_array(stream, allow_pickle=False)
         except Exception as error:  # Of many classes, those of zip files, of zlib, and of the parser of a header.
-            raise self._refused(error) from error
+            cause, defect = error, f"{name} is damaged"
+            if member.flag_bits & 1:
+                defect = f"{name} is encrypted"
+            elif isinstance(error, NotImplementedError):
+                defect = f"{name} is compressed in a way that Python does not read"
+        raise self._refused(defect) from cause
 
-    def _check(self, name, member, stream):
-        """Raises a ValueError unless the array takes as many bytes as its member has, and these are not too many."""
+    def _defect(self, name, member, stream):
+        """Returns why the bytes of a member are not those of its array, or are too many, or an empty string."""
         version = np.lib.format.read_magic(stream)
         if version not in _HEADERS:
-            raise ValueError(f"{name} is of version {version}")
+            return f"{name} is of version {version}"
         shape, _, dtype = _HEADERS[version](stream)
         if dtype.hasobject:
-            raise ValueError(f"{name} holds Python objects")
+            return f"{name} holds Python objects"
         # Entries of no bytes would be any number.
         promised, there = math.prod(shape) * max(dtype.itemsize, 1), member.file_size - stream.tell()
         if promised != there or min(shape, default=0) < 0:
-            raise ValueError(f"{name} of shape {shape} and type {dtype} has {there:,} bytes instead of {promised:,}")
+            return f"{name} of shape {shape} and type {dtype} has {there:,} bytes instead of {promised:,}"
         self._left -= there
-        if self._left < 0:
-            raise ValueError(f"with {name} it takes more than {EXPANSION} times the memory of the file")
+        return f"with {name} it takes more than {EXPANSION} times the memory of the file" if self._left < 0 else ""
 
-    def _refused(self, error):
-        reason = str(error) or type(error).__name__
+    def _refused(self, reason):
         return ValueError(
-            f"{self._rule}. Received: {self._path} ({self._size:,} bytes), which cannot be read ({reason}). The file "
-            "is truncated, not an .npz, compressed beyond measure, or holds Python objects; write plain arrays with "
-            "numpy.savez, or copy it again."
+            f"{self._rule}. Received: {shown(self._path)} ({self._size:,} bytes), which cannot be read ({reason}). The "
+            "file is truncated, not an .npz, compressed beyond measure, or holds Python objects; write plain arrays "
+            "with numpy.savez, or copy it again."
         )

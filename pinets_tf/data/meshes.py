@@ -1,16 +1,20 @@
 """Shapes of one topology: a name or a path in, millimetres in three splits and endless `tf.data` batches out."""
 
 import dataclasses
-import itertools
+import functools
 import math
+import os
 import warnings
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.data.fingerprints import fingerprint
+from pinets_tf.files import expanded, find, shown
 from pinets_tf.mesh import Shapes, clean_faces, deformed_spheres, read_shapes
+from pinets_tf.mesh.files import SUFFIXES
 from pinets_tf.npz import EXPANSION, ROOM
 
 SAMPLE = "sample"
@@ -24,11 +28,20 @@ PLAUSIBLE_MM = (50.0, 10_000.0)
 
 @dataclasses.dataclass(frozen=True)
 class Meshes:
-    """Shapes of one topology in three splits, in millimetres."""
+    """Shapes of one topology in three splits, in millimetres.
+
+    `notes` are lines that whoever trains should read first: which files were not read, and vertices without a face.
+    """
 
     train: Shapes
     validation: Shapes
     test: Shapes
+    notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self):
+        """A short string that differs where vertices, in millimetres, or faces do."""
+        return fingerprint(self.faces, *(shapes.vertices for shapes in (self.train, self.validation, self.test)))
 
     @property
     def faces(self):
@@ -68,9 +81,10 @@ def load(dataset, unit="millimetres", test_sequences=()):
         dataset: `"sample"` (240 deformed spheres of 642 vertices); the path of a folder of mesh files, such as CoMA's
             SUBJECT/SEQUENCE/*.ply; an `.npz` with `vertices` (n, V, 3) and `faces` (F, 3); a folder of such files as
             above; or an `.hdf5`, or a folder of them, in the form of the registrations of Dynamic FAUST: `faces`, and
-            arrays (V, 3, frames) under the names of the sequences.
+            arrays (V, 3, frames) under the names of the sequences. Which files of a folder count, `pinets_tf.files`
+            says.
         unit: `"millimetres"`, `"centimetres"` or `"metres"`, the unit of the files.
-        test_sequences: names of folders, or of sequences of an `.hdf5`.
+        test_sequences: names or paths of folders, or names of sequences of an `.hdf5`.
 
     Returns:
         A `Meshes`, in millimetres. Shapes smaller than 50 mm or larger than 10 m are warned of.
@@ -84,20 +98,26 @@ def load(dataset, unit="millimetres", test_sequences=()):
         raise ValueError(f"`unit` must be one of {', '.join(UNITS)}. Received: unit={unit!r}. Pass one of them.")
     if dataset == SAMPLE:
         return _split(deformed_spheres(240), (), SAMPLE)
-    path = Path(dataset)
-    if path.is_dir() and (path / "train.npz").is_file():
+    path = expanded(dataset)
+    arrays = find(path, (".npz",), nested=False) if path.is_dir() else None
+    if arrays and any(name.lower() in FILES["train"] for name in arrays.names):
         if test_sequences:
             raise ValueError(
-                "Sequences are chosen from one row of shapes. "
-                f"Received: test_sequences={list(test_sequences)} for {path}, which is split already. Leave them out."
+                "Sequences are chosen from one row of shapes. Received: "
+                f"test_sequences={list(test_sequences)} for {shown(path)}, which is split already. Leave them out."
             )
-        meshes = _read_splits(path)
+        meshes = _read_splits(arrays)
     else:
-        meshes = _split(_read_hdf5(path) or read_shapes(path), test_sequences, path)
+        shapes = _read_hdf5(path) or read_shapes(path)
+        meshes = dataclasses.replace(
+            _split(shapes, [_below(path, name) for name in test_sequences], path), notes=(shapes.left_out,)
+        )
     for shapes in (meshes.train, meshes.validation, meshes.test):
-        _to_millimetres(shapes.vertices, unit, dataset)
+        _to_millimetres(shapes.vertices, unit, path)
     _warn_of_size(meshes, unit)
-    return meshes
+    unused = meshes.train.unused_vertices
+    of_vertices = f"{unused:,} vertices are in no face, and are learned like the others" if unused else ""
+    return dataclasses.replace(meshes, notes=tuple(filter(None, (*meshes.notes, of_vertices))))
 
 
 def training_batches(meshes, batch_size, *, epochs, first_epoch=0, seed=0):
@@ -169,7 +189,7 @@ def read_shape(path, vertices, unit="millimetres"):
     if len(shape) != vertices:
         raise ValueError(
             f"A shape of this topology has {vertices:,} vertices. "
-            f"Received: {path} with {len(shape):,}. Register it to the template of the training shapes first."
+            f"Received: {shown(path)} with {len(shape):,}. Register it to the template of the training shapes first."
         )
     _to_millimetres(shape, unit, path)
     return shape, shapes.faces
@@ -181,7 +201,8 @@ def _to_millimetres(vertices, unit, source):
     if not np.isfinite([vertices.min(), vertices.max()]).all():
         raise ValueError(
             "Coordinates are finite numbers of millimetres in float32. "
-            f"Received: larger ones in {source}, read as {unit}. Pass the unit of the file, or leave that shape out."
+            f"Received: larger ones in {shown(source)}, read as {unit}. "
+            "Pass the unit of the file, or leave that shape out."
         )
 
 
@@ -190,38 +211,57 @@ def _in_order(shapes, batch_size):
     return dataset.map(lambda x: (x, x)).prefetch(tf.data.AUTOTUNE)
 
 
-def _read_splits(folder):
-    """Reads train.npz, val.npz and test.npz, which must have the same faces."""
-    found = {}
-    for split, names in FILES.items():
-        paths = [folder / name for name in names if (folder / name).is_file()]
-        if paths:
-            found[split] = paths[0]
-    if "test" not in found:
+def _read_splits(arrays):
+    """Reads train.npz, val.npz and test.npz among the arrays of a folder, which must have the same faces."""
+    folder, there = arrays.folder, {name.lower(): name for name in arrays.names}
+    chosen = {split: there[name] for split, names in FILES.items() for name in reversed(names) if name in there}
+    if "test" not in chosen:
         raise ValueError(
-            f"A folder with train.npz has test.npz as well. Received: {folder} without it. "
+            f"A folder with train.npz has test.npz as well. Received: {shown(folder)} without it. "
             "Add it, or pass a single .npz, which is split."
         )
+    found = {split: folder / name for split, name in chosen.items()}
+    others = sorted({*arrays.left_out.get("other files", ()), *arrays.names} - {*chosen.values()})
+    left_out = {**arrays.left_out, **({"other files": tuple(others)} if others else {})}
+    notes = (dataclasses.replace(arrays, left_out=left_out).description,)
     parts = {split: read_shapes(path) for split, path in found.items()}
     train = parts["train"]
     for split, shapes in parts.items():
         if shapes.vertices.shape[1] != train.vertices.shape[1] or not np.array_equal(shapes.faces, train.faces):
             raise ValueError(
                 "All splits have one topology: the same number of vertices and the same faces. "
-                f"Received: {found[split]} with {shapes.vertices.shape[1]:,} vertices and {len(shapes.faces):,} faces, "
-                f"which are not those of {found['train']}. Save the same faces in each file."
+                f"Received: {shown(found[split])} with {shapes.vertices.shape[1]:,} vertices and "
+                f"{len(shapes.faces):,} faces, which are not those of {shown(found['train'])}. "
+                "Save the same faces in each file."
             )
     if "validation" in parts:
-        return Meshes(train, parts["validation"], parts["test"])
+        return Meshes(train, parts["validation"], parts["test"], notes)
     places = np.arange(len(train.vertices))
     training, validation = _without_the_last(places, folder)
-    return Meshes(_part(train, training), _part(train, validation), parts["test"])
+    return Meshes(_part(train, training), _part(train, validation), parts["test"], notes)
+
+
+def _below(folder, name):
+    """Returns the name or path of a sequence as the shapes of a folder have it."""
+    path, folder = expanded(name), folder.absolute()
+    inside = path.absolute().is_relative_to(folder)
+    return shown(PurePosixPath(path.absolute().relative_to(folder) if inside else path))
+
+
+def _hdf5_files(path):
+    """Returns the HDF5 files of a path, those below a folder of meshes being others, and what was left out."""
+    if not path.is_dir():
+        return ([path] if path.name.lower().endswith(HDF5) and path.is_file() else []), ""
+    found = find(path, HDF5)
+    if all("/" in name for name in found.names) and find(path, SUFFIXES).names:
+        return [], ""
+    return found.paths, found.description
 
 
 def _read_hdf5(path):
     """Reads the registrations of Dynamic FAUST, or returns `None` where there are none."""
-    paths = sorted(file for file in path.iterdir() if file.suffix in HDF5) if path.is_dir() else [path]
-    if not paths or paths[0].suffix not in HDF5 or not paths[0].is_file():
+    paths, left_out = _hdf5_files(path)
+    if not paths:
         return None
     # Keras stores weights with it, so it is there.
     import h5py
@@ -230,20 +270,31 @@ def _read_hdf5(path):
     names: list[str] = []
     faces = None
     for file in paths:
+        cause = None
         try:
             with h5py.File(file, "r") as content:
-                found = dict(_arrays(content, file.stat().st_size))
+                found, defect = _arrays(content, file.stat().st_size)
         except Exception as error:  # Of many classes, those that h5py makes of the errors of HDF5.
+            defect, cause = "it is damaged", error
+            if isinstance(error, BlockingIOError):
+                defect = "another program writes to it"
+            elif not os.access(file, os.R_OK):
+                defect = "permission denied"
+            elif not h5py.is_hdf5(file):
+                defect = "it does not begin as one"
+        if defect:
             raise ValueError(
-                f"Registrations are an HDF5 file. Received: {file} ({file.stat().st_size:,} bytes), which cannot be "
-                f"read ({error}). The file is truncated or of another kind; copy it again, or write plain arrays."
-            ) from error
+                f"Registrations are an HDF5 file. Received: {shown(file)} ({file.stat().st_size:,} bytes), which "
+                f"cannot be read ({defect}). The file is truncated or of another kind; copy it again, or write plain "
+                "arrays."
+            ) from cause
         own = found.pop("faces", None)
         wrong = [name for name, array in found.items() if array.ndim != 3 or array.shape[1] != 3 or not array.size]
         if own is None or not found or wrong:
             raise ValueError(
                 "Registrations have the array faces (F, 3), and an array (V, 3, frames) for each sequence. "
-                f"Received: {file} with {', '.join(f'{name} {array.shape}' for name, array in found.items()) or 'none'}"
+                f"Received: {shown(file)} with "
+                f"{', '.join(f'{name} {array.shape}' for name, array in found.items()) or 'none'}"
                 f"{'' if own is None else ' and faces'}. Save them in that form."
             )
         faces = own if faces is None else faces
@@ -251,7 +302,7 @@ def _read_hdf5(path):
         if len(counts) > 1 or not np.array_equal(own, faces):
             raise ValueError(
                 "All sequences have one topology: the same number of vertices and the same faces. "
-                f"Received: {file} with {sorted(counts)} vertices. Remove the sequences or files that differ."
+                f"Received: {shown(file)} with {sorted(counts)} vertices. Remove the sequences or files that differ."
             )
         for name, array in sorted(found.items()):
             with np.errstate(over="ignore"):
@@ -259,7 +310,7 @@ def _read_hdf5(path):
             if not np.isfinite(array).all():
                 raise ValueError(
                     "Coordinates are finite numbers in float32. "
-                    f"Received: {name!r} of {file} with others. Remove that sequence."
+                    f"Received: {name!r} of {shown(file)} with others. Remove that sequence."
                 )
             frames.append(array)
             names += [f"{name}/{number:05d}" for number in range(array.shape[2])]
@@ -268,35 +319,43 @@ def _read_hdf5(path):
     for array in frames:
         vertices[done : done + array.shape[2]] = array.transpose(2, 0, 1)
         done += array.shape[2]
-    faces = clean_faces(faces, vertices.shape[1], str(paths[0]))
+    faces = clean_faces(faces, vertices.shape[1], shown(paths[0]))
     if not len(faces):
         raise ValueError(
             "Shapes have triangles with three different vertices. "
-            f"Received: {paths[0]}, where there is none. Save its faces with it."
+            f"Received: {shown(paths[0])}, where there is none. Save its faces with it."
         )
-    return Shapes(vertices, faces, tuple(names))
+    return Shapes(vertices, faces, tuple(names), left_out)
 
 
 def _arrays(content, size):
-    """Yields name and array of each dataset of an open HDF5 file of `size` bytes, and reads no other file."""
+    """Returns the datasets of an open HDF5 file of `size` bytes by name, and what forbids to read them, or nothing.
+
+    No other file is read.
+    """
     import h5py
 
+    found: dict[str, np.ndarray] = {}
     left = ROOM + EXPANSION * size
     for name in content:
         if not isinstance(content.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link")
+            return found, f"{name} is a link"
         array = content[name]
         if not isinstance(array, h5py.Dataset):
             continue
         if array.external or array.is_virtual:
-            raise ValueError(f"{name} is in another file")
+            return found, f"{name} is in another file"
         if array.dtype.kind not in "fiu":
-            raise ValueError(f"{name} is of type {array.dtype}")
+            return found, f"{name} is of type {array.dtype}"
         # A dataset may have a shape and no numbers, which are then all the same.
         left -= math.prod(array.shape or (0,)) * array.dtype.itemsize
         if left < 0:
-            raise ValueError(f"with {name} it takes more than {EXPANSION} times the memory of the file")
-        yield name, array[()]
+            return found, f"with {name} it takes more than {EXPANSION} times the memory of the file"
+        try:
+            found[name] = array[()]
+        except OSError:
+            return found, f"{name} is damaged, or compressed in a way that is not read here"
+    return found, ""
 
 
 def _split(shapes, test_sequences, source):
@@ -305,21 +364,22 @@ def _split(shapes, test_sequences, source):
     if len(places) < 3:
         raise ValueError(
             "Training, validation and test need at least one shape each. "
-            f"Received: {source} with {len(places)} of this topology. Add shapes."
+            f"Received: {shown(source)} with {len(places)} of this topology. Add shapes."
         )
     if test_sequences:
         # The last part of a name is the frame, all others are folders.
-        folders = [set(PurePosixPath(name).parts[:-1]) for name in shapes.names]
-        missing = sorted(set(test_sequences) - set(itertools.chain.from_iterable(folders)))
+        parents = [PurePosixPath(name).parent for name in shapes.names]
+        folders = [{*parent.parts, str(parent), *map(str, parent.parents)} - {"."} for parent in parents]
+        missing = sorted(set(test_sequences) - set().union(*folders))
         test = np.array([not parts.isdisjoint(test_sequences) for parts in folders])
         if missing or test.all():
-            known = sorted(set().union(*folders))
+            names = sorted(set().union(*(parent.parts for parent in parents)))
             what = f"{missing[0]!r} is not there" if missing else "no shape is left for training"
             raise ValueError(
                 "The sequences for the test are some of the folders of the dataset. "
-                f"Received: test_sequences={list(test_sequences)} for {source}, where {what}. "
-                f"Pass some of {', '.join(known[:20]) or 'a dataset that has folders'}"
-                f"{', ...' if len(known) > 20 else ''}."
+                f"Received: test_sequences={list(test_sequences)} for {shown(source)}, where {what}. "
+                f"Pass some of {', '.join(names[:20]) or 'a dataset that has folders'}"
+                f"{', ...' if len(names) > 20 else ''}."
             )
     elif len(places) >= SLICED_FROM:
         test = places % 100 < 10
@@ -337,7 +397,7 @@ def _without_the_last(places, source):
     if len(places) < 2:
         raise ValueError(
             "Training and validation need at least one shape each. "
-            f"Received: {source}, which leaves {len(places)} for both. Add shapes, or name fewer sequences."
+            f"Received: {shown(source)}, which leaves {len(places)} for both. Add shapes, or name fewer sequences."
         )
     return places[:-taken], places[-taken:]
 

@@ -1,17 +1,21 @@
 """Spoken words of one second (Speech Commands): a folder or a name in, `tf.data` batches of waveforms out."""
 
 import dataclasses
+import functools
 import os
 import struct
+import unicodedata
 import wave
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import tensorflow as tf
 
 from pinets_tf.data.epochs import full_batches, shuffled
+from pinets_tf.data.fingerprints import fingerprint
 from pinets_tf.data.splits import hundredth
+from pinets_tf.files import expanded, find, shown, subfolders, text_of
 
 SPEECH_COMMANDS = "speech_commands"
 NOISE_FOLDER = "_background_noise_"
@@ -19,6 +23,22 @@ LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 SAMPLE_RATE_HZ = 16_000
 SAMPLES = SAMPLE_RATE_HZ  # A clip is one second.
 WANTED = f"a 16-bit PCM WAV file of {SAMPLE_RATE_HZ:,} samples a second"
+# What a WAV file may hold, by the number in its header, and other files that take its name.
+FORMATS = {1: "PCM", 2: "ADPCM", 3: "float", 6: "A-law", 7: "mu-law", 17: "ADPCM", 49: "GSM", 80: "MPEG", 85: "MP3"}
+EXTENSIBLE = 0xFFFE  # The number stands further behind.
+OTHER_FILES = {
+    b"RIFX": "a WAV file of big-endian numbers (RIFX)",
+    b"RF64": "a WAV file of more than 4 GB (RF64)",
+    b"fLaC": "a FLAC file",
+    b"OggS": "an Ogg file",
+    b"ID3": "an MP3 file",
+    b"FORM": "an AIFF file",
+}
+# Programs that write to a pipe give sizes from here on, or 0: the sound goes on to the end of the file.
+UNKNOWN = 2**31 - 4096
+THREADS = 32  # On network disks, a header is a round trip.
+MOST_CHUNKS = 100  # Before the sound, and with it.
+RIFF, WAVE, FMT, DATA = (int.from_bytes(mark, "little") for mark in (b"RIFF", b"WAVE", b"fmt ", b"data"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +54,11 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class SpeechClips:
-    """Labelled clips in three splits, noise to mix into those of training, and the files that were left out."""
+    """Labelled clips in three splits, noise to mix into those of training, and the files that were left out.
+
+    `skipped` are WAV files that are no clips. `notes` are lines that whoever trains should read first, such as one that
+    counts and names the other files that were not read.
+    """
 
     train: Split
     validation: Split
@@ -43,21 +67,38 @@ class SpeechClips:
     class_names: tuple[str, ...]
     noise: tuple[np.ndarray, ...] = ()  # Recordings of at least a second, float32 in [-1, 1].
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)  # Path in the folder, and why.
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None  # Where the files are.
+
+    @functools.cached_property
+    def fingerprint(self):
+        """A short string that differs where names or sizes of the files, samples, labels, words or noise do."""
+        return fingerprint(self.class_names, *self.noise, *self._facts())
+
+    def _facts(self):
+        for split in (self.train, self.validation, self.test):
+            yield split.labels
+            if self.folder is None:
+                yield split.clips
+            else:
+                yield [path.removeprefix(f"{self.folder}{os.sep}") for path in split.clips.tolist()]
+                with ThreadPoolExecutor(THREADS) as threads:
+                    yield list(threads.map(os.path.getsize, split.clips))
 
 
 def load(dataset, data_dir=None):
     """Finds spoken words in a folder, or loads Speech Commands from TensorFlow Datasets.
 
-    A folder holds WORD/*.wav; each of its folders is a class, except `_background_noise_` and hidden ones. Clips stay
-    on the disk and are read as they are needed, but the header of every file is read here. A file that could not be
-    decoded later (damaged, truncated, not 16-bit PCM), or that has another sample rate than 16,000 Hz, is left out and
-    named in `skipped`.
+    A folder holds WORD/*.wav; each of its folders is a class, except `_background_noise_` and hidden ones, and
+    `pinets_tf.files` says which files count. Clips stay on the disk and are read as they are needed, but the header of
+    every file is read here. A file that could not be decoded later (damaged, truncated, not 16-bit PCM), or that has
+    another sample rate than 16,000 Hz, is left out and named in `skipped`.
 
-    The clips named in `validation_list.txt` and `testing_list.txt` are these splits, as they are listed; all others are
-    for training. If a list is missing, a tenth of the speakers makes its split instead, chosen by a hash of the name,
-    so that they stay the same when others are added. The speaker is the part of the file name before `_nohash_`; a file
-    without it is its own speaker. A speaker in the other list is never chosen, and one without whom a class had no
-    clip for training is given back to it.
+    The clips named in `validation_list.txt` and `testing_list.txt` are these splits, as they are listed, one
+    WORD/NAME.wav in each line; all others are for training. If a list is missing, a tenth of the speakers makes its
+    split instead, chosen by a hash of the name, so that they stay the same when others are added. The speaker is the
+    part of the file name before `_nohash_`; a file without it is its own speaker. A speaker in the other list is never
+    chosen, and one without whom a class had no clip for training is given back to it.
 
     Args:
         dataset: the path of a folder, or `"speech_commands"`, which is TensorFlow Datasets' set of twelve classes,
@@ -74,7 +115,7 @@ def load(dataset, data_dir=None):
         ValueError: if the folder has no classes, a list names clips that do not exist or are in the other list, a
             class has no usable training clip, a split is empty, or TensorFlow Datasets fails.
     """
-    return _load_tfds(data_dir) if dataset == SPEECH_COMMANDS else _load_folder(Path(dataset))
+    return _load_tfds(data_dir) if dataset == SPEECH_COMMANDS else _load_folder(expanded(dataset))
 
 
 def training_batches(
@@ -174,16 +215,17 @@ def read_clip(path):
         FileNotFoundError: if there is no such file.
         ValueError: if it is no 16-bit PCM WAV file of 16,000 samples a second, or damaged.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"A clip is {WANTED} that exists. Received: {path.name!r}, which is not in {path.resolve().parent}. "
-            "Pass the path of a .wav file."
+            f"A clip is {WANTED} that exists. Received: {path.name!r}, which is not in "
+            f"{shown(path.resolve().parent)}. Pass the path of a .wav file."
         )
     defect = _defect(path)
     if defect:
         raise ValueError(
-            f"A clip is {WANTED}. Received: {path}, which {defect}. Convert it with an audio program, or copy it again."
+            f"A clip is {WANTED}. Received: {shown(path)}, which {defect}. "
+            "Convert it with an audio program, or copy it again."
         )
     return decode_clip(tf.io.read_file(os.fsencode(path))).numpy()
 
@@ -200,15 +242,7 @@ def decode_clip(contents, *, samples=SAMPLES, sample_rate_hz=SAMPLE_RATE_HZ):
     Returns:
         A float32 tensor of shape `(samples,)` in [-1, 1].
     """
-    # The message of decode_wav cites bytes, which need not be text.
-    padded = tf.strings.join([contents, "\0" * 16])
-    marks = [tf.strings.substr(padded, place, 4) == mark for place, mark in ((0, "RIFF"), (8, "WAVE"), (12, "fmt "))]
-    words = "A clip is a WAV file. Received one of another kind, of so many bytes:"
-    with _required(tf.reduce_all(marks), [words, tf.strings.length(contents)]):
-        waveform, rate = tf.audio.decode_wav(contents)
-    words = f"A clip has sound, {sample_rate_hz:,} samples a second. Received samples, and samples a second:"
-    with _required((rate == sample_rate_hz) & (tf.size(waveform) > 0), [words, tf.shape(waveform)[0], rate]):
-        waveform = tf.reduce_mean(waveform, axis=1)
+    waveform = _waveform(contents, sample_rate_hz)
     return tf.ensure_shape(_middle(waveform, samples), (samples,))
 
 
@@ -216,21 +250,28 @@ def _load_folder(folder):
     if not folder.is_dir():
         raise FileNotFoundError(
             f"A dataset is a folder of WORD/*.wav that exists, or {SPEECH_COMMANDS!r}. Received: {folder.name!r}, "
-            f"which is not a folder in {folder.resolve().parent}. Pass its path with --dataset."
+            f"which is not a folder in {shown(folder.resolve().parent)}. Pass its path with --dataset."
         )
-    words = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and path.name != NOISE_FOLDER and path.name[0] != "."
-    )
-    names = [name for word in words for name in _wav_files(folder, word)]
-    if not names:
+    words = [name for name in subfolders(folder) if name != NOISE_FOLDER]
+    found = find(folder, (".wav",))
+    names = [name for name in found.names if _word(name) in words and "/" in name]
+    noises = [name for name in found.names if _word(name) == NOISE_FOLDER]
+    others = {
+        **found.left_out,
+        "other files": tuple(name for name in found.left_out.get("other files", ()) if name not in LISTS.values()),
+        "in no folder of a word": tuple(name for name in found.names if "/" not in name),
+    }
+    left_out = dataclasses.replace(found, left_out={reason: those for reason, those in others.items() if those})
+    # Where all lie deeper, the words are other folders.
+    if all(name.count("/") > 1 for name in names):
         raise ValueError(
             "A dataset is a folder with a folder of .wav files for each word. "
-            f"Received: {folder} with {len(words)} folders and no .wav file in them. "
-            "Pass the folder that holds yes/, no/ and the others."
+            f"Received: {shown(folder)} with {len(words)} folders and no .wav file in them. "
+            f"Pass the folder that holds yes/, no/ and the others.{' ' * bool(left_out.description)}"
+            f"{left_out.description}"
         )
     listed = _listed(folder, set(names))
-    noises = _wav_files(folder, NOISE_FOLDER)
-    with ThreadPoolExecutor(32) as threads:  # Of use on network disks, where a header is a round trip.
+    with ThreadPoolExecutor(THREADS) as threads:
         defects = list(threads.map(lambda name: _defect(folder / name), names + noises))
     skipped = {name: defect for name, defect in zip(names + noises, defects) if defect}
     noise = []
@@ -250,7 +291,17 @@ def _load_folder(folder):
         return Split(np.array([str(folder / name) for name in chosen]), labels)
 
     train, validation, test = map(part, ("train", "validation", "test"))
-    return SpeechClips(train, validation, test, len(words), tuple(words), tuple(noise), skipped)
+    return SpeechClips(
+        train,
+        validation,
+        test,
+        classes=len(words),
+        class_names=tuple(map(shown, words)),
+        noise=tuple(noise),
+        skipped={shown(name): defect for name, defect in skipped.items()},
+        notes=(left_out.description,) if left_out.description else (),
+        folder=folder,
+    )
 
 
 def _check_splits(folder, words, names, splits, skipped):
@@ -259,10 +310,10 @@ def _check_splits(folder, words, names, splits, skipped):
     for word in words:
         if word not in trained:
             own = [name for name in names if _word(name) == word]
-            out = [f"{name} {skipped[name]}" for name in own if name in skipped]
+            out = [f"{shown(name)} {skipped[name]}" for name in own if name in skipped]
             raise ValueError(
                 "Every class needs at least one usable clip for training. "
-                f"Received: {word!r} in {folder} with {len(own)} .wav files, {len(out)} of them left out"
+                f"Received: {word!r} in {shown(folder)} with {len(own)} .wav files, {len(out)} of them left out"
                 f"{f' (such as: {out[0]})' if out else ''} and {len(own) - len(out)} in the lists. "
                 f"Add clips ({WANTED} each), shorten the lists, or remove the folder."
             )
@@ -270,36 +321,34 @@ def _check_splits(folder, words, names, splits, skipped):
         if split not in splits.values():
             raise ValueError(
                 "Validation and test need at least one clip each. "
-                f"Received: {folder} with {len(splits)} usable clips, none of them for {split}. "
+                f"Received: {shown(folder)} with {len(splits)} usable clips, none of them for {split}. "
                 f"Name some in {file}, or add speakers."
             )
 
 
-def _wav_files(folder, word):
-    path = folder / word
-    names = sorted(os.listdir(path)) if path.is_dir() else []
-    return [f"{word}/{name}" for name in names if name.lower().endswith(".wav")]
-
-
 def _listed(folder, names):
     """Returns the clips that each list names, for the lists that exist."""
+    # One name may be written in several ways.
+    known = {unicodedata.normalize("NFC", text_of(os.fsencode(name))): name for name in names}
     listed = {}
     for split, file in LISTS.items():
         if (folder / file).is_file():
-            lines = (folder / file).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-            listed[split] = {line.strip() for line in lines if line.strip()}
-            missing = sorted(listed[split] - names)
+            lines = filter(None, map(str.strip, text_of((folder / file).read_bytes()).splitlines()))
+            paths = {PurePosixPath(line.replace("\\", "/")).as_posix() for line in lines}
+            members = {unicodedata.normalize("NFC", path) for path in paths}
+            missing = sorted(members - known.keys())
             if missing:
                 raise ValueError(
                     "A list names clips of its folder, as WORD/NAME.wav. "
-                    f"Received: {folder / file} with {len(missing)} of {len(listed[split])} that it does not have, "
+                    f"Received: {shown(folder / file)} with {len(missing)} of {len(members)} that it does not have, "
                     f"such as {missing[0]!r}. Copy the missing clips, or remove their lines."
                 )
+            listed[split] = {known[name] for name in members}
     twice = sorted(set.intersection(*listed.values())) if len(listed) == 2 else []
     if twice:
         raise ValueError(
-            f"A clip is in one split. Received: {folder} with {len(twice)} clips in {' and '.join(LISTS.values())}, "
-            f"such as {twice[0]!r}. Remove them from one."
+            f"A clip is in one split. Received: {shown(folder)} with {len(twice)} clips in "
+            f"{' and '.join(LISTS.values())}, such as {twice[0]!r}. Remove them from one."
         )
     return listed
 
@@ -332,47 +381,113 @@ def _speaker(name):
 
 
 def _defect(path):
-    """Returns why `tf.audio.decode_wav` of TensorFlow 2.21 cannot read a file, or why it is no clip, or `None`."""
+    """Returns why a file is no clip, or `None`; what it lets through, `_waveform` reads."""
     try:
-        size = os.stat(path).st_size
         with open(path, "rb") as file:
-            header = file.read(36)
-            if len(header) < 36 or header[:4] != b"RIFF" or header[8:12] != b"WAVE":
-                return f"is no WAV file or is truncated ({size:,} bytes)"
-            mark, length, kind, channels, rate, rate_bytes, frame, bits = struct.unpack("<4sIHHIIHH", header[12:])
-            if mark != b"fmt " or length not in (16, 18) or kind != 1 or bits != 16:
-                return f"is not plain 16-bit PCM (format {kind}, {bits} bits, header of {length} bytes)"
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(12)
+            if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+                other = next((words for mark, words in OTHER_FILES.items() if head.startswith(mark)), None)
+                return f"is {other}" if other else f"is no WAV file or is truncated ({size:,} bytes)"
+            mark, place, form = b"", 12, b""
+            for _ in range(MOST_CHUNKS):
+                file.seek(place)
+                chunk = file.read(8)
+                if len(chunk) < 8:
+                    return f"has no sound or is truncated ({size:,} bytes)"
+                mark, length = struct.unpack("<4sI", chunk)
+                place += 8
+                if mark == b"data":
+                    break
+                if mark == b"fmt ":
+                    form = file.read(min(length, 26))
+                place += length + length % 2
+            else:
+                return f"has no sound in its first {MOST_CHUNKS} parts"
+            if len(form) < 16:
+                return "does not say before its sound of which format it is"
+            kind, channels, rate, rate_bytes, frame, bits = struct.unpack("<HHIIHH", form[:16])
+            if kind == EXTENSIBLE and len(form) == 26:
+                (kind,) = struct.unpack("<H", form[24:])
+            if (kind, bits) != (1, 16):
+                return f"is {bits}-bit {FORMATS.get(kind, f'sound of the format {kind}')} instead of 16-bit PCM"
             if channels < 1 or frame != 2 * channels or rate_bytes != rate * frame:
                 return "has a header that contradicts itself"
             if rate != SAMPLE_RATE_HZ:
                 return f"has {rate:,} samples a second instead of {SAMPLE_RATE_HZ:,}"
-            position, found = 20 + length, None
-            while position < size:
-                file.seek(position)
-                chunk = file.read(8)
-                if len(chunk) < 8:
-                    return f"is truncated or has {size - position} bytes too many"
-                mark, length = struct.unpack("<4sI", chunk)
-                position += 8 + length
-                if mark == b"data":
-                    if found is not None:
-                        return "has its sound in several parts"
-                    if position > size:
-                        return f"is truncated: {length - position + size:,} of {length:,} bytes of sound"
-                    found = length
-                elif length >= 2**31:
-                    return "has a header that contradicts itself"
-            if not found:
+            riff, there = int.from_bytes(head[4:8], "little"), size - place
+            if length >= UNKNOWN or (length == 0 and (riff >= UNKNOWN or riff + 8 <= place)):
+                length = there - there % frame
+            if length > there:
+                return f"is truncated: {there:,} of {length:,} bytes of sound"
+            if not length:
                 return "has no sound"
-            return None if found % frame == 0 else "ends within a sample"
+            return None if length % frame == 0 else "ends within a sample"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
 
 def _decoded(path):
     """Returns the waveform of a file whose header was checked, of any length."""
-    waveform, _ = tf.audio.decode_wav(tf.io.read_file(path))
-    return tf.reduce_mean(waveform, axis=1)
+    return _waveform(tf.io.read_file(path), SAMPLE_RATE_HZ)
+
+
+def _waveform(contents, sample_rate_hz):
+    """Returns the mean of the channels of the bytes of a WAV file, of any length; what it refuses, `_defect` says why.
+
+    In the place of `tf.audio.decode_wav`, which in TensorFlow 2.21 does not step over the byte behind a chunk of odd
+    size, and reads neither other chunks before the format nor WAVE_FORMAT_EXTENSIBLE.
+    """
+    with tf.device("CPU"):
+        octets = tf.io.decode_raw(contents, tf.uint8)
+        size = tf.size(octets, tf.int64)
+        # Headers that are cut are read all the same.
+        padded = tf.pad(octets, [[0, 64]])
+
+        def numbers(place, count, kind):
+            found = tf.reshape(padded[place : place + count * kind.size], (count, kind.size))
+            return tf.unstack(tf.cast(tf.bitcast(found, kind), tf.int64))
+
+        def go_on(place, form, mark, length):
+            return (mark != DATA) & (place + 8 <= size)
+
+        def next_chunk(place, form, mark, length):
+            form = tf.where(mark == FMT, place, form)
+            place += 8 + length + length % 2
+            return place, form, *numbers(tf.minimum(place, size), 2, tf.uint32)
+
+        first, riff, second = numbers(0, 3, tf.uint32)
+        start = (tf.constant(12, tf.int64), tf.constant(-1, tf.int64), *numbers(12, 2, tf.uint32))
+        place, form, mark, length = tf.while_loop(go_on, next_chunk, start, maximum_iterations=MOST_CHUNKS - 1)
+        place += 8
+        at = tf.maximum(form, 0)
+        (form_length,) = numbers(at + 4, 1, tf.uint32)
+        kind, channels, low, high, low_bytes, high_bytes, frame, bits, *_, extended = numbers(at + 8, 13, tf.uint16)
+        kind = tf.where((kind == EXTENSIBLE) & (form_length >= 26), extended, kind)
+        rate, there = low + 2**16 * high, size - place
+        agrees = (channels >= 1) & (frame == 2 * channels) & (low_bytes + 2**16 * high_bytes == rate * frame)
+        frame = tf.maximum(frame, 1)
+        unknown = (length >= UNKNOWN) | ((length == 0) & ((riff >= UNKNOWN) | (riff + 8 <= place)))
+        length = tf.where(unknown, there - there % frame, length)
+        reason = tf.constant("")
+        for holds, words in reversed(
+            [
+                ((first == RIFF) & (second == WAVE), "A clip is a WAV file. Received one of another kind"),
+                ((mark == DATA) & (there >= 0), "A clip has sound. Received a WAV file without any"),
+                ((form >= 0) & (form_length >= 16), "A clip says of which format it is. Received one that does not"),
+                ((kind == 1) & (bits == 16), "A clip is 16-bit PCM. Received other sound"),
+                (agrees, "A clip is described by its header. Received one that contradicts itself"),
+                (rate == sample_rate_hz, f"A clip has {sample_rate_hz:,} samples a second. Received another rate"),
+                (length <= there, "A clip is complete. Received one that is truncated"),
+                (length > 0, "A clip has sound. Received a WAV file without any"),
+                (length % frame == 0, "A clip ends with a sample. Received one that ends within one"),
+            ]
+        ):
+            reason = tf.where(holds, reason, f"{words}. Convert it with an audio program, or copy it again.")
+        facts = "Its bytes, format, bits, channels, samples a second:"
+        with _required(reason == "", [reason, facts, size, kind, bits, channels, rate]):
+            sound = tf.reshape(octets[place : place + length], tf.stack([-1, channels, 2]))
+        return tf.reduce_mean(tf.cast(tf.bitcast(sound, tf.int16), tf.float32) / 32768, axis=1)
 
 
 def _required(condition, words):
@@ -421,7 +536,7 @@ def _load_tfds(data_dir):
             f"The dataset {SPEECH_COMMANDS!r} is read with TensorFlow Datasets. Received: it is not installed. "
             "Install it with: pip install 'pinets_tf[data]'. A folder of WORD/*.wav needs nothing."
         ) from error
-    builder = tfds.builder(SPEECH_COMMANDS, data_dir=data_dir)
+    builder = tfds.builder(SPEECH_COMMANDS, data_dir=data_dir and expanded(data_dir))
 
     def middle(samples, label):
         return _middle(tf.cast(samples, tf.int16)), tf.cast(label, tf.int32)
@@ -465,7 +580,7 @@ def write_sample(folder):
     A clip is a train of glottal pulses through three resonances that move from the first vowel to the second.
     The files are always the same, free of anyone's rights, and 10 MB.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     rng = np.random.default_rng(0)
     for word in WORDS:
         (folder / word).mkdir(parents=True, exist_ok=True)

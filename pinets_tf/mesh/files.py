@@ -1,13 +1,13 @@
 """Shapes of one topology: from a mesh file, an .npz file, or a folder of mesh files."""
 
 import dataclasses
-import io
-import re
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 
-from pinets_tf.mesh.topology import check_faces, check_finite, clean_faces
+from pinets_tf.files import expanded, find, shown
+from pinets_tf.mesh.formats import vertices_and_triangles
+from pinets_tf.mesh.topology import check_finite, clean_faces
 from pinets_tf.npz import Npz
 
 SUFFIXES = (".obj", ".off", ".ply", ".stl")
@@ -16,19 +16,28 @@ WANTED = "an .npz file with the arrays vertices (n, V, 3) and faces (F, 3)"
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """Shapes of one topology: vertices float32 (n, V, 3), faces int32 (F, 3), and n names."""
+    """Shapes of one topology: vertices float32 (n, V, 3), faces int32 (F, 3), and n names.
+
+    `left_out` is one line that counts and names the files of a folder that were not read, or empty.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
     names: tuple[str, ...]
+    left_out: str = ""
+
+    @property
+    def unused_vertices(self):
+        """How many of the V vertices are in no face."""
+        return self.vertices.shape[1] - len(np.unique(self.faces))
 
 
 def read_shapes(path):
     """Reads all shapes of a file or a folder, which must have one topology.
 
-    A folder is searched with its subfolders for OBJ, OFF, PLY and STL files, which are read one after the other in the
-    order of their paths and named after these. All must have the number of vertices of the first and the same
-    triangles; these may come in another order. Triangles are repaired once, as `clean_faces` says.
+    A folder is searched with its subfolders for OBJ, OFF, PLY and STL files, as `pinets_tf.files` says. They are read
+    one after the other in the order of their paths and named after these. All must have the number of vertices of the
+    first and the same triangles; these may come in another order. Triangles are repaired once, as `clean_faces` says.
 
     Args:
         path: a mesh file as `read_mesh` takes it, an `.npz` file with the arrays `vertices` (n, V, 3), or (V, 3), and
@@ -43,26 +52,27 @@ def read_shapes(path):
         ValueError: if a file cannot be read, if vertices and faces do not fit, if a coordinate is not finite, if a
             folder holds no mesh file, or if the files of a folder differ in their topology.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.exists():
         raise FileNotFoundError(
             f"Shapes are read from a folder of mesh files, a mesh file ({', '.join(SUFFIXES)}), or {WANTED}. "
-            f"Received: {path.name!r}, which is not in {path.resolve().parent}. Pass the path of one that exists."
+            f"Received: {path.name!r}, which is not in {shown(path.resolve().parent)}. "
+            "Pass the path of one that exists."
         )
     if path.is_dir():
         return _read_folder(path)
     if path.suffix.lower() == ".npz":
         return _read_npz(path)
     vertices, faces = read_mesh(path)
-    return Shapes(vertices[None], _triangles(faces, len(vertices), path), (path.stem,))
+    return Shapes(vertices[None], _triangles(faces, len(vertices), path), (shown(path.stem),))
 
 
 def read_mesh(path):
     """Reads one mesh, with its vertices in the order of the file.
 
-    Normals, colours, textures and groups are left out, polygons become triangles (in an OFF file those of four corners
-    at most, with trimesh 5.2). An OBJ or PLY file has the vertices of its positions, also where several textures meet
-    in one. An STL file has no common vertices: equal positions become one vertex, numbered as they first come.
+    Normals, colours, textures, groups, lines and points are left out. A polygon becomes the triangles that its first
+    corner spans with its other edges. An OBJ or PLY file has the vertices of its positions, also where several textures
+    meet in one. An STL file has no common vertices: equal positions become one vertex, numbered as they first come.
 
     Args:
         path: an OBJ, OFF, PLY or STL file.
@@ -76,43 +86,29 @@ def read_mesh(path):
         ValueError: if the file is no mesh, cannot be read, or has a coordinate that is not finite or an index beyond
             its vertices.
     """
-    path = Path(path)
+    path = expanded(path)
     kind = path.suffix.lower()
     if not path.is_file():
         raise FileNotFoundError(
             f"A mesh is a file ({', '.join(SUFFIXES)}). "
-            f"Received: {path.name!r}, which is not in {path.resolve().parent}. Pass the path of one that exists."
+            f"Received: {path.name!r}, which is not in {shown(path.resolve().parent)}. "
+            "Pass the path of one that exists."
         )
     if kind not in SUFFIXES:
         raise ValueError(
             f"A mesh is a file that ends in {', '.join(SUFFIXES)}. "
-            f"Received: {path}. Convert it, or save all shapes as {WANTED}."
+            f"Received: {shown(path)}. Convert it, or save all shapes as {WANTED}."
         )
-    trimesh = trimesh_module(f"The mesh {path}")
-    content = path.read_bytes()
+    trimesh = trimesh_module(f"The mesh {shown(path)}")
     try:
-        mesh = trimesh.load_mesh(
-            io.BytesIO(_positions_and_faces(content) if kind == ".obj" else content),
-            file_type=kind[1:],
-            process=False,
-            maintain_order=True,
-            skip_materials=True,
-            **({"fix_texture": False} if kind == ".ply" else {}),
-        )
-        vertices, faces = np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64)
-        if not len(vertices) or not len(faces):
-            raise ValueError(f"it has {len(vertices)} vertices and {len(faces)} faces")
-        if vertices.shape[1:] != (3,):
-            # trimesh 5.2 gives all vertices the coordinates of the one that has fewest.
-            raise ValueError(f"a vertex has {vertices.shape[-1]} coordinates")
-    except Exception as error:  # Of many classes, those of each format's reader.
+        vertices, faces = vertices_and_triangles(trimesh, kind, path.read_bytes())
+    except (ValueError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"A mesh file has vertices and faces. Received: {path} ({len(content):,} bytes), which cannot be read "
-            f"({type(error).__name__}: {error}). The file is truncated, not a mesh, or has what trimesh does not read; "
-            "export or copy it again."
+            f"A mesh file has vertices and faces. Received: {shown(path)} ({path.stat().st_size:,} bytes), which "
+            f"cannot be read ({reason}). The file is truncated, not a mesh, or has no faces; export or copy it again."
         ) from error
-    vertices = _finite(vertices, str(path))
-    check_faces(faces, len(vertices), str(path))
+    vertices = _finite(vertices, shown(path))
     if kind == ".stl":
         places, first, number = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first)
@@ -132,54 +128,41 @@ def trimesh_module(purpose):
     return trimesh
 
 
-def _positions_and_faces(content):
-    # trimesh 5.2 makes a vertex for each pair of a position and a texture, and sorts the faces by their materials.
-    lines, count = [], 0
-    for line in content.decode("utf-8", "replace").replace("\\\n", " ").replace("\\\r\n", " ").splitlines():
-        word, *values = line.partition("#")[0].split() or [""]
-        if word == "v":
-            lines.append(" ".join(["v", *values[:3]]))
-            count += 1
-        elif word == "f":
-            corners = [int(re.sub("/.*", "", value)) for value in values]
-            # A negative number counts from the vertices so far.
-            lines.append(" ".join(["f", *(str(corner if corner > 0 else count + 1 + corner) for corner in corners)]))
-    return "\n".join(lines).encode()
-
-
 def _read_folder(folder):
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
+    found = find(folder, SUFFIXES)
+    if not found.names:
         raise ValueError(
             f"A folder of shapes has at least one mesh file ({', '.join(SUFFIXES)}). "
-            f"Received: {folder}, where there is none, in no subfolder either. Pass another folder, or {WANTED}."
+            f"Received: {shown(folder)}, where there is none, in no subfolder either. Pass another folder, or {WANTED}."
+            f"{' ' * bool(found.description)}{found.description}"
         )
-    first_vertices, first_faces = read_mesh(paths[0])
-    triangles = _triangles(first_faces, len(first_vertices), paths[0])
-    vertices = np.empty((len(paths), *first_vertices.shape), np.float32)
+    first, *others = found.paths
+    first_vertices, first_faces = read_mesh(first)
+    triangles = _triangles(first_faces, len(first_vertices), first)
+    vertices = np.empty((len(found.names), *first_vertices.shape), np.float32)
     vertices[0] = first_vertices
-    for number, path in enumerate(paths[1:], 1):
+    for number, path in enumerate(others, 1):
         more, faces = read_mesh(path)
         if len(more) != len(first_vertices):
-            _refuse(paths[0], path, f"{len(more):,} vertices instead of {len(first_vertices):,}")
+            _refuse(first, path, f"{len(more):,} vertices instead of {len(first_vertices):,}")
         if not np.array_equal(faces, first_faces):
             one, other = _face_set(triangles), _face_set(_triangles(faces, len(more), path))
             if one != other:
                 what = (
                     f"{len(other - one):,} triangles that the first has not, and not {len(one - other):,} that it has"
                 )
-                _refuse(paths[0], path, what)
+                _refuse(first, path, what)
         vertices[number] = more
-    names = tuple(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
-    return Shapes(vertices, triangles, names)
+    names = tuple(shown(PurePosixPath(name).with_suffix("")) for name in found.names)
+    return Shapes(vertices, triangles, names, found.description)
 
 
 def _triangles(faces, vertex_count, path):
-    faces = clean_faces(faces, vertex_count, str(path))
+    faces = clean_faces(faces, vertex_count, shown(path))
     if not len(faces):
         raise ValueError(
             "Shapes have triangles with three different vertices. "
-            f"Received: {path}, where there is none. Save its faces with it."
+            f"Received: {shown(path)}, where there is none. Save its faces with it."
         )
     return faces
 
@@ -193,7 +176,7 @@ def _face_set(faces):
 def _refuse(first, path, what):
     raise ValueError(
         "All shapes of a folder have one topology: the same vertices in the same order, and the same triangles. "
-        f"Received: {path} with {what}, compared with {first}. "
+        f"Received: {shown(path)} with {what}, compared with {shown(first)}. "
         "Register the shapes to one template first, or move this file out of the folder."
     )
 
@@ -204,7 +187,7 @@ def _read_npz(path):
         if missing:
             raise ValueError(
                 f"Shapes must be {WANTED}. "
-                f"Received: {path} with {', '.join(file.names) or 'no arrays'}. Add {' and '.join(missing)}."
+                f"Received: {shown(path)} with {', '.join(file.names) or 'no arrays'}. Add {' and '.join(missing)}."
             )
         vertices, faces = file["vertices"], file["faces"]
     if vertices.ndim == 2:
@@ -212,13 +195,14 @@ def _read_npz(path):
     if vertices.ndim != 3 or vertices.shape[2] != 3 or not vertices.size or vertices.dtype.kind not in "fiu":
         raise ValueError(
             "Vertices must be numbers of shape (n, V, 3) or (V, 3), n and V > 0. "
-            f"Received: vertices of shape {vertices.shape} and type {vertices.dtype} in {path}. "
+            f"Received: vertices of shape {vertices.shape} and type {vertices.dtype} in {shown(path)}. "
             "Save one row of x, y and z for each vertex."
         )
-    vertices = _finite(vertices, str(path))
+    vertices = _finite(vertices, shown(path))
     faces = _triangles(faces, vertices.shape[1], path)
     count = len(vertices)
-    names = (path.stem,) if count == 1 else tuple(f"{path.stem}-{number}" for number in range(count))
+    stem = shown(path.stem)
+    names = (stem,) if count == 1 else tuple(f"{stem}-{number}" for number in range(count))
     return Shapes(vertices, faces, names)
 
 

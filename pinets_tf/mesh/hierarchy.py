@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 
+from pinets_tf.files import expanded, shown
 from pinets_tf.mesh.coordinates import tangent_coordinates
 from pinets_tf.mesh.decimation import checked_factor, decimate
 from pinets_tf.mesh.spirals import positive, spirals
@@ -82,17 +82,19 @@ def hierarchy(vertices, faces, factors=(4, 4, 4, 4), *, hops=1, dilation=1, leng
     }
     if cache is None:
         return _make(vertices, faces, factors, options)
-    path = Path(cache) / f"hierarchy-{_key(vertices, faces, factors, options)}.npz"
+    path = expanded(cache) / f"hierarchy-{_key(vertices, faces, factors, options)}.npz"
     if path.is_file():
         try:
             return _read(path, len(factors))
         except (OSError, KeyError, TypeError, ValueError) as error:
-            warnings.warn(f"{path} cannot be read ({error}) and is made again.", stacklevel=2)
+            warnings.warn(f"{shown(path)} cannot be read ({error}) and is made again.", stacklevel=2)
     result = _make(vertices, faces, factors, options)
     try:
         _write(path, result)
     except OSError as error:
-        warnings.warn(f"{path} cannot be written ({error}), so the levels are made again next time.", stacklevel=2)
+        warnings.warn(
+            f"{shown(path)} cannot be written ({error}), so the levels are made again next time.", stacklevel=2
+        )
     return result
 
 

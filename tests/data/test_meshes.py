@@ -137,7 +137,41 @@ def test_bad_registrations(tmp_path, changes, words):
 
 def test_no_hdf5(tmp_path):
     (tmp_path / "m.hdf5").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"are an HDF5 file.*m\.hdf5 \(4 bytes\).*copy it again"):
+    with pytest.raises(
+        ValueError, match=r"are an HDF5 file.*m\.hdf5 \(4 bytes\).*\(it does not begin as .*copy it again"
+    ):
+        meshes.load(tmp_path / "m.hdf5")
+    content = registrations(tmp_path / "m.hdf5").read_bytes()
+    (tmp_path / "m.hdf5").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"m\.hdf5 .*which cannot be read \(it is damaged\)\. .*copy it again"):
+        meshes.load(tmp_path / "m.hdf5")
+    with h5py.File(registrations(tmp_path / "m.hdf5"), "r+") as file:
+        file.create_dataset("squeezed", data=np.zeros((42, 3, 9)), compression="gzip")
+        place, size = file["squeezed"].id.get_chunk_info(0)[2:]
+    content = (tmp_path / "m.hdf5").read_bytes()
+    (tmp_path / "m.hdf5").write_bytes(content[:place] + bytes(size) + content[place + size :])
+    with pytest.raises(ValueError, match=r"\(squeezed is damaged, or compressed in a way that is not read here\)"):
+        meshes.load(tmp_path / "m.hdf5")
+
+
+def test_files_that_cannot_be_opened(tmp_path, monkeypatch):
+    registrations(tmp_path / "m.hdf5")
+    saved(tmp_path / "m.npz")
+    (tmp_path / "m.obj").write_text("")
+    error = PermissionError(13, "Permission denied")
+
+    def refuse(*arguments):
+        raise error
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("zipfile.ZipFile", refuse)
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    for name in ("m.hdf5", "m.npz", "m.obj"):
+        with pytest.raises(ValueError, match=rf"{name} \(.* bytes\), which cannot be read \([Pp]ermission denied\)"):
+            meshes.load(tmp_path / name)
+    error = BlockingIOError(11, "Unable to lock file")
+    with pytest.raises(ValueError, match=r"m\.hdf5 \(.*cannot be read \(another program writes to it\)"):
         meshes.load(tmp_path / "m.hdf5")
 
 

@@ -276,40 +276,117 @@ def test_background_noise(tmp_path):
     }
 
 
+SOUND = np.arange(-50, 50, dtype="<i2").tobytes()
+
+
+def chunk(mark, content=b""):
+    return mark + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def of_sizes(content, riff, data):
+    """Returns the bytes of a WAV file with the sizes that a program writes where it does not know them yet."""
+    place = content.index(b"data") + 4
+    content = content[:place] + struct.pack("<I", data) + content[place + 4 :]
+    return content[:4] + struct.pack("<I", riff) + content[8:]
+
+
+def before(content, *chunks):
+    """Returns the bytes of a WAV file with other chunks before its format."""
+    return content[:12] + b"".join(chunks) + content[12:]
+
+
+EXTENSIBLE = struct.pack("<HHI", 22, 16, 4) + struct.pack("<H", 1) + bytes.fromhex("000000001000800000aa00389b71")
+INFO = b"INFOISFT\x05\0\0\0Lavf\0"
+GOOD_FILES = {
+    "plain": riff(SOUND),
+    "odd": riff(SOUND, between=chunk(b"LIST", INFO)),
+    "first": before(riff(SOUND), chunk(b"JUNK", bytes(28)), chunk(b"bext", bytes(603))),
+    "behind": riff(SOUND, after=chunk(b"LIST", INFO) + chunk(b"id3 ", b"ID3\3")),
+    "fact": riff(SOUND, extra=b"\0\0", between=chunk(b"fact", struct.pack("<I", 100))),
+    "extensible": riff(SOUND, kind=0xFFFE, extra=EXTENSIBLE),
+    "tail": riff(SOUND, after=b"xyz"),
+    "pipe_of_ffmpeg": of_sizes(riff(SOUND, between=chunk(b"LIST", INFO)), 2**32 - 1, 2**32 - 1),
+    "pipe_of_sox": of_sizes(riff(SOUND), 0x7FFFF024, 0x7FFFF000),
+    "pipe_of_arecord": of_sizes(riff(SOUND), 2**31 + 36, 2**31),
+    "pipe_of_python": of_sizes(riff(SOUND), 36, 0),
+    "unfinished": of_sizes(riff(SOUND), 0, 0),
+    "unfinished_sample": of_sizes(riff(SOUND + b"x"), 0, 0),
+    "upper_case": riff(SOUND),
+}
+
+
+def test_every_way_to_write_a_clip(tmp_path):
+    expected = np.pad(np.arange(-50, 50), (0, 15_900)) / np.float32(32768)
+    files = {f"no/{name}.{'WAV' if name == 'upper_case' else 'wav'}": GOOD_FILES[name] for name in GOOD_FILES}
+    clips = speech.load(folder(tmp_path, {**files, "validation_list.txt": "\n".join(files)}))
+    assert not clips.skipped and names(clips.validation) == sorted(files)
+    for x in collected(speech.validation_batches(clips, 5))[0]:
+        np.testing.assert_array_equal(x, expected)
+    decode = tf.function(speech.decode_clip, input_signature=[tf.TensorSpec((), tf.string)])
+    for name, content in files.items():
+        np.testing.assert_array_equal(speech.read_clip(tmp_path / name), expected)
+        np.testing.assert_array_equal(decode(content), expected)
+
+
+# What each file is refused with, and what a graph says of its bytes.
+CONTRADICTS = ("has a header that contradicts itself", "Received one that contradicts itself")
+NO_SOUND = "Received a WAV file without any"
 BAD_FILES = {
-    "empty": (b"", "is no WAV file or is truncated (0 bytes)"),
-    "text": (b"not found " * 20, "is no WAV file or is truncated (200 bytes)"),
-    "cut_header": (wav()[:30], "is no WAV file or is truncated (30 bytes)"),
-    "cut_chunk": (wav()[:40], "is truncated or has 4 bytes too many"),
-    "cut_sound": (wav()[:-1], "is truncated: 31,999 of 32,000 bytes of sound"),
-    "endless": (riff(b"\0" * 100, size=2**32 - 1), "is truncated: 100 of 4,294,967,295 bytes of sound"),
-    "without_sound": (wav(0), "has no sound"),
-    "without_data": (wav()[:36], "has no sound"),
-    "huge_chunk": (riff(b"\0" * 100, between=b"LIST" + b"\xff" * 4), "has a header that contradicts itself"),
-    "half_sample": (riff(b"\0" * 101), "ends within a sample"),
-    "two_parts": (riff(b"\0" * 100, after=b"data\4\0\0\0abcd"), "has its sound in several parts"),
-    "tail": (riff(b"\0" * 100, after=b"xyz"), "is truncated or has 3 bytes too many"),
-    "bytes_8": (riff(b"\0" * 100, bits=8), "is not plain 16-bit PCM (format 1, 8 bits, header of 16 bytes)"),
-    "bits_24": (riff(b"\0" * 99, bits=24), "is not plain 16-bit PCM (format 1, 24 bits, header of 16 bytes)"),
-    "float": (riff(b"\0" * 100, kind=3, bits=32), "is not plain 16-bit PCM (format 3, 32 bits, header of 16 bytes)"),
-    "extended": (
-        riff(b"\0" * 100, kind=0xFFFE, extra=b"\0" * 24),
-        "is not plain 16-bit PCM (format 65534, 16 bits, header of 40 bytes)",
+    "empty": (b"", "is no WAV file or is truncated (0 bytes)", "one of another kind"),
+    "text": (b"not found " * 20, "is no WAV file or is truncated (200 bytes)", "one of another kind"),
+    "avi": (b"RIFF" + bytes(4) + b"AVI " + bytes(50), "is no WAV file or is truncated (62 bytes)", "of another kind"),
+    "rifx": (b"RIFX" + wav()[4:], "is a WAV file of big-endian numbers (RIFX)", "of another kind"),
+    "rf64": (b"RF64" + wav()[4:], "is a WAV file of more than 4 GB (RF64)", "of another kind"),
+    "flac": (b"fLaC" + bytes(99), "is a FLAC file", "of another kind"),
+    "mp3": (b"ID3\4" + bytes(99), "is an MP3 file", "of another kind"),
+    "ogg": (b"OggS" + bytes(99), "is an Ogg file", "of another kind"),
+    "aiff": (b"FORM" + bytes(99), "is an AIFF file", "of another kind"),
+    "cut_header": (wav()[:30], "has no sound or is truncated (30 bytes)", NO_SOUND),
+    "cut_chunk": (wav()[:40], "has no sound or is truncated (40 bytes)", NO_SOUND),
+    "cut_sound": (wav()[:-1], "is truncated: 31,999 of 32,000 bytes of sound", "Received one that is truncated"),
+    "without_sound": (wav(0), "has no sound", NO_SOUND),
+    "without_data": (wav()[:36], "has no sound or is truncated (36 bytes)", NO_SOUND),
+    "unfinished": (of_sizes(wav(0), 0, 0), "has no sound", NO_SOUND),
+    "huge_chunk": (riff(SOUND, between=b"LIST" + b"\xff" * 4), "has no sound or is truncated (252 bytes)", NO_SOUND),
+    "many_chunks": (riff(SOUND, between=chunk(b"JUNK") * 99), "has no sound in its first 100 parts", NO_SOUND),
+    "empty_data": (riff(b"", after=chunk(b"LIST", INFO)), "has no sound", NO_SOUND),
+    "half_sample": (riff(b"\0" * 101), "ends within a sample", "Received one that ends within one"),
+    "without_format": (
+        b"RIFF\0\0\0\0WAVE" + chunk(b"data", SOUND),
+        "does not say before its sound of which format it is",
+        "A clip says of which format it is. Received one that does not",
     ),
-    "frame": (riff(b"\0" * 100, frame=3), "has a header that contradicts itself"),
-    "no_channels": (riff(b"\0" * 100, channels=0), "has a header that contradicts itself"),
-    "rate": (wav(100, rate=44_100), "has 44,100 samples a second instead of 16,000"),
+    "bits_8": (riff(b"\0" * 100, bits=8), "is 8-bit PCM instead of 16-bit PCM", "other sound"),
+    "bits_24": (riff(b"\0" * 99, bits=24), "is 24-bit PCM instead of 16-bit PCM", "other sound"),
+    "bits_32": (riff(b"\0" * 100, bits=32), "is 32-bit PCM instead of 16-bit PCM", "other sound"),
+    "float": (riff(b"\0" * 100, kind=3, bits=32), "is 32-bit float instead of 16-bit PCM", "other sound"),
+    "a_law": (riff(b"\0" * 100, kind=6, bits=8), "is 8-bit A-law instead of 16-bit PCM", "other sound"),
+    "mu_law": (riff(b"\0" * 100, kind=7, bits=8), "is 8-bit mu-law instead of 16-bit PCM", "other sound"),
+    "adpcm": (riff(b"\0" * 100, kind=17, bits=4), "is 4-bit ADPCM instead of 16-bit PCM", "other sound"),
+    "unknown": (riff(SOUND, kind=999), "is 16-bit sound of the format 999 instead of 16-bit PCM", "other sound"),
+    "extended": (
+        riff(b"\0" * 100, kind=0xFFFE, bits=32, extra=EXTENSIBLE.replace(b"\1\0\0", b"\3\0\0", 1)),
+        "is 32-bit float instead of 16-bit PCM",
+        "other sound",
+    ),
+    "frame": (riff(b"\0" * 100, frame=3), *CONTRADICTS),
+    "no_channels": (riff(b"\0" * 100, channels=0), *CONTRADICTS),
+    "rate": (wav(100, rate=44_100), "has 44,100 samples a second instead of 16,000", "Received another rate"),
 }
 
 
 def test_bad_files_are_named_and_left_out(tmp_path):
-    bad = {f"no/{name}.wav": content for name, (content, _) in BAD_FILES.items()}
+    bad = {f"no/{name}.wav": content for name, (content, *_) in BAD_FILES.items()}
     clips = speech.load(folder(tmp_path, {**bad, "validation_list.txt": "no/rate.wav\nyes/s0_nohash_0.wav"}))
-    assert clips.skipped == {f"no/{name}.wav": reason for name, (_, reason) in BAD_FILES.items()}
+    assert clips.skipped == {f"no/{name}.wav": reason for name, (_, reason, _) in BAD_FILES.items()}
     found = [name for split in (clips.train, clips.validation, clips.test) for name in names(split)]
     assert len(found) == 80 and not set(found) & clips.skipped.keys()
     assert names(clips.validation) == ["yes/s0_nohash_0.wav"]
-    for name, (_, reason) in BAD_FILES.items():
+    decode = tf.function(speech.decode_clip, input_signature=[tf.TensorSpec((), tf.string)])
+    for name, (content, reason, words) in BAD_FILES.items():
+        with pytest.raises(tf.errors.InvalidArgumentError) as refused:
+            decode(content)
+        assert words in str(refused.value) and "or copy it again" in str(refused.value)
         with pytest.raises(ValueError) as caught:
             speech.read_clip(tmp_path / "no" / f"{name}.wav")
         for words in (
@@ -320,27 +397,32 @@ def test_bad_files_are_named_and_left_out(tmp_path):
             assert words in str(caught.value)
 
 
-def test_unreadable_file(tmp_path):
+def test_unreadable_file(tmp_path, monkeypatch):
     folder(tmp_path)
-    (tmp_path / "no" / "folder.wav").mkdir()
-    (tmp_path / "no" / "away.wav").symlink_to("nowhere")
-    clips = speech.load(tmp_path)
-    assert clips.skipped == {
-        "no/away.wav": "cannot be read (No such file or directory)",
-        "no/folder.wav": "cannot be read (Is a directory)",
-    }
+    opened = open
+
+    def refuse(path, *arguments):
+        if str(path).endswith("s0_nohash_0.wav"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(speech, "open", refuse, raising=False)
+    denied = "cannot be read (Permission denied)"
+    assert speech.load(tmp_path).skipped == {"no/s0_nohash_0.wav": denied, "yes/s0_nohash_0.wav": denied}
 
 
 def test_what_is_accepted_can_be_decoded(tmp_path):
-    """Damages files at random; those whose header passes must never fail in the middle of an epoch."""
+    """Damages files at random; those whose header passes, and no others, are decoded in the middle of an epoch."""
+    decode = tf.function(speech.decode_clip, input_signature=[tf.TensorSpec((), tf.string)])
     rng = np.random.default_rng(0)
     kinds = [
         wav(50),
         wav(30, channels=2),
-        riff(b"\1" * 60, extra=b"\0\0", between=b"LIST\4\0\0\0abcd", after=b"note\2\0\0\0ab"),
+        riff(b"\1" * 60, extra=b"\0\0", between=chunk(b"LIST", b"abc"), after=b"note\2\0\0\0ab"),
+        before(riff(SOUND, kind=0xFFFE, extra=EXTENSIBLE), chunk(b"JUNK", bytes(4))),
     ]
-    path, accepted = tmp_path / "clip.wav", 0
-    for _ in range(1500):
+    damaged = {}
+    for number in range(1000):
         content = bytearray(kinds[rng.integers(len(kinds))])
         for _ in range(rng.integers(0, 3)):
             content[rng.integers(0, 64)] = rng.choice([0, 1, 2, 16, 18, 0x7F, 0x80, 0xFF])
@@ -348,14 +430,16 @@ def test_what_is_accepted_can_be_decoded(tmp_path):
             content = content[: rng.integers(0, len(content) + 1)]
         if rng.random() < 0.2:
             content += rng.bytes(rng.integers(0, 12))
-        path.write_bytes(content)
-        try:
-            waveform = speech.read_clip(path)
-        except ValueError:
-            continue
-        assert waveform.shape == (16_000,) and np.abs(waveform).max() <= 1
-        accepted += 1
-    assert 300 < accepted < 1400
+        damaged[f"no/{number}.wav"] = bytes(content)
+    skipped = speech.load(folder(tmp_path, damaged)).skipped
+    assert 100 < len(skipped) < 800
+    for name, content in damaged.items():
+        if name in skipped:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                decode(content)
+        else:
+            waveform = decode(content)
+            assert waveform.shape == (16_000,) and np.abs(waveform).max() <= 1
 
 
 def test_no_such_folder(tmp_path):
@@ -378,7 +462,11 @@ def test_no_such_folder(tmp_path):
         ),
         (
             {"maybe/a.wav": wav(10)[:20], "maybe/b.wav": wav(10, rate=8000)},
-            ("at least one usable clip", "'maybe' in", "2 .wav files, 2 of them left out (such as: maybe/a.wav is no"),
+            (
+                "at least one usable clip",
+                "'maybe' in",
+                "2 .wav files, 2 of them left out (such as: maybe/a.wav has no sound or is",
+            ),
         ),
         (
             {"maybe/a.wav": wav(10), "testing_list.txt": "maybe/a.wav"},
@@ -408,6 +496,11 @@ def test_no_classes(tmp_path):
     put(tmp_path / "a.wav", wav(10))
     (tmp_path / "yes").mkdir()
     with pytest.raises(ValueError, match=r"a folder of .wav files for each word.*1 folders and no .wav.*holds yes/"):
+        speech.load(tmp_path)
+    # A folder around the data set.
+    put(tmp_path / "train" / "yes" / "a.wav", wav(10))
+    put(tmp_path / "train" / "no" / "a.wav", wav(10))
+    with pytest.raises(ValueError, match=r"a folder of .wav files for each word.*2 folders and no .wav.*holds yes/"):
         speech.load(tmp_path)
 
 

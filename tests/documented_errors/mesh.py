@@ -28,6 +28,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ImportError": ["tests/mesh/test_files.py::test_missing_extra"],
         "ValueError": [
             "tests/mesh/test_files.py::test_truncated_files",
+            "tests/mesh/test_formats.py::test_damage_is_named",
             "tests/mesh/test_files.py::test_bad_coordinates_and_indices",
         ],
     },

@@ -123,7 +123,7 @@ def test_files_of_sounds_are_read_as_for_predict(tmp_path):
     for contents, words in [
         (b"", "A clip is a WAV file"),
         (b"\xff" * 60, "A clip is a WAV file"),
-        (files[0][:200], "too short"),
+        (files[0][:200], "one that is truncated"),
         (other_rate, r"16,000 samples a second.*\n?.*8000"),
         (tf.audio.encode_wav(np.zeros((0, 1), "float32"), 16_000).numpy(), "A clip has sound"),
     ]:
