@@ -45,7 +45,7 @@ def _obj(content):
         elif words[0] == "f":
             corners = _integers(number, words, [word.partition("/")[0] for word in words[1:]])
             # A negative number counts from the vertices so far.
-            corners = [corner if corner >= 0 else len(vertices) + 1 + corner for corner in corners]
+            corners = tuple(corner if corner >= 0 else len(vertices) + 1 + corner for corner in corners)
             faces.append((number, words, corners))
     return _as_off(vertices, faces, first=1)
 
@@ -71,7 +71,7 @@ def _ply(content):
     found = re.match(_ELEMENTS, text)
     if not found or found.end() < len(text):
         line = text[found.end() if found else 0 :].partition("\n")[0]
-        raise ValueError(f"its header has {line!r} instead of a format, an element or a property of PLY 1.0")
+        raise ValueError(f"its header has {line[:60]!r} instead of a format, an element or a property of PLY 1.0")
     elements = re.split(r"element (\S+) (\d+)\n", found[2])[1:] + ["", "0", ""] * 2
     (vertex, total, columns), (face, count, lists) = elements[:3], elements[3:6]
     names = [name for _, _, name in re.findall(_PROPERTY, columns)]
@@ -131,7 +131,7 @@ def _stl(content):
         if len(content) < 84 + 50 * count:
             raise ValueError(f"it has {(len(content) - 84) // 50:,} of {count:,} triangles")
         return "stl", content[: 84 + 50 * count]
-    lines = [(number, [words[0].lower(), *words[1:]]) for number, words in _lines(text_of(content))]
+    lines = [(number, (words[0].lower(), *words[1:])) for number, words in _lines(text_of(content))]
     vertices = [_coordinates(number, words, (1, 2, 3)) for number, words in lines if words[0] == "vertex"]
     ends = [line for line in lines if line[1][0] == "endloop"]
     if lines[-1][1][0] != "endsolid":
@@ -160,7 +160,7 @@ def _as_off(vertices, faces, first=0):
     """Returns OFF of coordinates and of faces: number and words of their line, and their corners, from `first` on."""
     rows = [" ".join(map(str, vertex)) for vertex in vertices]
     for number, words, corners in faces:
-        if not all(0 <= corner - first < len(vertices) for corner in corners):
+        if min(corners, default=first) < first or max(corners, default=first) >= first + len(vertices):
             raise _unexpected(number, words, f"a face of the {len(vertices):,} vertices, numbered from {first}")
         # The triangles that its first corner spans with its other edges.
         rows += [f"3 {corners[0] - first} {b - first} {c - first}" for b, c in itertools.pairwise(corners[1:])]
@@ -172,22 +172,24 @@ def _as_off(vertices, faces, first=0):
 def _lines(text, start=1):
     """Yields number and words of each line, without comments and empty lines."""
     for number, line in enumerate(text.splitlines(), start):
-        words = line.partition("#")[0].split()
+        # Python's garbage collector visits lists again and again, and not tuples of words.
+        words = tuple(line.partition("#")[0].split())
         if words:
             yield number, words
 
 
 def _coordinates(number, words, columns):
     try:
-        return [float(words[column]) for column in columns]
+        return tuple(float(words[column]) for column in columns)
     except (ValueError, IndexError):
         raise _unexpected(number, words, "three coordinates") from None
 
 
 def _integers(number, words, those):
-    if not all(re.fullmatch(r"[+-]?\d{1,15}", word) for word in those):
-        raise _unexpected(number, words, "integers")
-    return [int(word) for word in those]
+    try:
+        return tuple(map(int, those))
+    except ValueError:
+        raise _unexpected(number, words, "integers") from None
 
 
 def _unexpected(number, words, wanted):

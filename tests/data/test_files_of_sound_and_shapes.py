@@ -128,7 +128,7 @@ RULES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "nested": (move_down, r"^$"),
     "capitals": (lambda folder, file: file.rename(file.with_suffix(file.suffix.upper())), r"^$"),
     "not UTF-8": (lambda folder, file: file.rename(file.with_stem(os.fsdecode(b"0\xe9\xff"))), r"^$"),
-    "unprintable": (lambda folder, file: put(file.parent / os.fsdecode(b"\xe9.txt"), b""), r"\(.*\\udce9\.txt\)"),
+    "unprintable": (lambda folder, file: put(file.parent / os.fsdecode(b"\xe9.txt"), b""), r"\(.*\\xe9\.txt\)"),
 }
 # Three names make one set, in one folder.
 NOT_OF_SPLITS = ("nested", "not UTF-8", "folder behind a link")
@@ -320,7 +320,8 @@ def test_damage_is_told_in_words(kind, tmp_path):
     refused = 0
     for name, content in SEEDS[kind]:
         for number in range(60):
-            damaged = bytearray(content)
+            # The writer of some of them named itself in a comment, which a message may quote.
+            damaged = bytearray(content.replace(b"trimesh", b"program"))
             place = int(rng.integers(0, len(content) if number % 2 else min(len(content), 200)))
             if number % 3:
                 damaged[place : place + 4] = rng.bytes(4) if number % 3 == 1 else b"\xff" * 4
