@@ -265,11 +265,7 @@ def _carry_step(new, n, old, old_n):
     _gate(new, n).assign(1.0 if gate is None else gate)
     normalizers = new.normalizers[n - 2], old.normalizers[old_n - 2]
     if None not in normalizers:
-        own = (
-            [weight for weight in layer.weights if weight is not getattr(layer, "gate", None)] for layer in normalizers
-        )
-        for new_weight, old_weight in zip(*own):
-            new_weight.assign(old_weight)
+        copy_weights(*normalizers, leave=[layer.gate for layer in normalizers if hasattr(layer, "gate")])
 
 
 def _open_gates(layer, steps):

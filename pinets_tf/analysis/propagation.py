@@ -13,6 +13,7 @@ from keras import ops
 from pinets_tf.analysis.parts import has_graph, in_order
 from pinets_tf.analysis.rules import NotPolynomial, check_call, kind_of, multiplies
 from pinets_tf.layers import NCP, Injection, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
+from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.polynomial import Polynomial
 
 
@@ -24,6 +25,9 @@ class Algebra(Protocol):
 
         `multiplies` is false where it moves, copies, adds or leaves out numbers, and multiplies none.
         """
+
+    def cast(self, function, value) -> Any:
+        """Returns the value of a function that changes the type of numbers alone."""
 
     def add(self, values) -> Any:
         """Returns the value of a sum."""
@@ -62,7 +66,11 @@ def through(algebra, layer, values, function=None, node=None):
     except NotPolynomial as error:
         return [algebra.unknown(layer, error, values)]
     if kind == "polynomial":
-        return [_recursion_of(layer)(algebra, layer, *values)]
+        # As Keras does it around a call.
+        policy = layer.dtype_policy
+        values = [algebra.cast(lambda x: policy.convert_input(x, layer.autocast, layer.input_dtype), x) for x in values]
+        y = _recursion_of(layer)(algebra, layer, *values)
+        return [_narrow(algebra, layer, y) if isinstance(layer, HornerLayer) else y]
     if isinstance(kind, int):
         return [_power(algebra, values[0], kind)]
     function = function or (lambda *tensors: layer(tensors[0] if len(tensors) == 1 else list(tensors)))
@@ -279,7 +287,8 @@ def _step(algebra, layer, n, factor, state, carry=None, skip=None, product=ops.m
     if n - 1 > layer.computed_products:
         x = state if carry is None else carry
         return x if skip is None else algebra.add([x, skip])
-    x = algebra.multiply(product, [factor, state])
+    wide = "float32" if layer.compute_dtype == "float16" else layer.compute_dtype
+    x = algebra.multiply(lambda *factors: product(*(ops.cast(x, wide) for x in factors)), [factor, state])
     if layer.normalize_at != "order":
         x = _normalized(algebra, layer, n, x)
     if not layer.GATES_THE_STATE:
@@ -288,7 +297,12 @@ def _step(algebra, layer, n, factor, state, carry=None, skip=None, product=ops.m
         x = algebra.add([x, carry])
     if layer.normalize_at == "order":
         x = _normalized(algebra, layer, n, x)
-    return x if skip is None else algebra.add([x, skip])
+    return _narrow(algebra, layer, x if skip is None else algebra.add([x, skip]))
+
+
+def _narrow(algebra, layer, x):
+    """Rounds what was computed with weights, or in float32, to the type in which a layer computes."""
+    return algebra.cast(lambda x: ops.cast(x, layer.compute_dtype), x)
 
 
 def _gated(algebra, layer, n, x):

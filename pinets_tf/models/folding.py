@@ -51,21 +51,17 @@ def fold_normalization(model):
             "Layers can be replaced in a built functional or sequential model. "
             f"Received: {model!r}. Pass one of the models of `pinets_tf.models`, or a model made of inputs and outputs."
         )
-    folded = keras.models.clone_model(model, clone_function=_folded, recursive=True)
-    _take_weights(folded, model)
-    return folded
+    copies = []
 
+    def copied(layer):
+        config = layer.folded_config() if isinstance(layer, HornerLayer) else None
+        copies.append((type(layer).from_config(config or layer.get_config()), layer, config is not None))
+        return copies[-1][0]
 
-def _folded(layer):
-    config = layer.folded_config() if isinstance(layer, HornerLayer) else None
-    return type(layer).from_config(config or layer.get_config())
-
-
-def _take_weights(folded, model):
-    for new, old in zip(folded.layers, model.layers):
-        if isinstance(old, keras.Model):
-            _take_weights(new, old)
-        elif isinstance(old, HornerLayer) and old.folded_config() is not None:
+    folded = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    for new, old, is_folded in copies:
+        if is_folded:
             new.load_folded(old)
-        else:
+        elif isinstance(old, keras.layers.Layer):
             copy_weights(new, old)
+    return folded
