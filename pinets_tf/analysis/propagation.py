@@ -112,7 +112,7 @@ def _through_graph(algebra, model, values):
             continue
         operation, number, _ = tensor._keras_history
         node = operation._inbound_nodes[number]
-        missing = [source for source in node.input_tensors if id(source) not in known]
+        missing = [source for source in sources_of(node) if id(source) not in known]
         if missing:
             todo += [tensor, *reversed(missing)]
             continue
@@ -130,9 +130,13 @@ def _through_graph(algebra, model, values):
 
 
 def sources_of(node):
-    """Returns the symbolic tensors that a node of a graph is called with, for a model in the order of its inputs."""
+    """Returns the symbolic tensors that a node of a graph is called with, for a model in the order of its inputs.
+
+    Those of a mask are none of them.
+    """
     if not has_graph(node.operation):
-        return node.input_tensors
+        masks = set(map(id, keras.tree.flatten(node.arguments.kwargs.get("mask"))))
+        return [x for x in node.input_tensors if id(x) not in masks]
     args, kwargs = node.arguments.args, node.arguments.kwargs
     given = in_order(node.operation, args[0] if args else kwargs.get("inputs"))
     return given if all(isinstance(x, keras.KerasTensor) for x in given) else node.input_tensors
@@ -250,7 +254,8 @@ def _spiral_polynomial(algebra, layer, z):
     def mapped(letter, number, x, of_steps=False):
         def convolved(x):
             x = layer._for_maps(x) if of_steps else x
-            return layer._for_steps(layer._maps(x, [getattr(layer, letter)[number]])[0])
+            kernel = ops.cast(getattr(layer, letter)[number], layer.compute_dtype)
+            return layer._for_steps(layer._maps(x, [kernel])[0])
 
         return algebra.affine(convolved, [x])
 

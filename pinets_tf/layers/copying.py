@@ -132,7 +132,9 @@ def paired_weights(new, old, leave=()):
     """Yields each weight of `new` with the weight of `old` that serves the same, or its value with LoRA merged."""
     left = set(map(id, leave))
     for copy, source in paired_layers(new, old, leave):
-        weights, values = ({k: w for k, w in _own_weights(layer).items() if id(w) not in left} for layer in (copy, source))
+        weights, values = (
+            {k: w for k, w in _own_weights(layer).items() if id(w) not in left} for layer in (copy, source)
+        )
         if getattr(source, "lora_enabled", False) and not getattr(copy, "lora_enabled", False):
             values = _merged(source, values)
         if {k: tuple(w.shape) for k, w in weights.items()} != {k: tuple(w.shape) for k, w in values.items()}:
