@@ -32,7 +32,8 @@ def grow(layer, order):
     - SpiralPolynomial of the full variant adds A_n z, which starts at zero with `residual`. Without, the new steps hand
       on z itself, which fits into their states if there are no more channels than filters.
 
-    The new layer has `gate=True`: gates of old steps that had none are one, and train like the others.
+    The new layer has `gate=True`: gates of old steps that had none are one, and train like the others. LoRA adapters of
+    linear maps are merged.
 
     Args:
         layer: a built layer: CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial; or a ProdPoly or a

@@ -147,9 +147,9 @@ def paired_weights(new, old, leave=()):
 
 
 def paired_layers(new, old, leave=()):
-    """Yields two layers or models of the same structure, and the layers with weights inside them, in pairs."""
+    """Yields two layers or models of the same structure, and the layers inside them that compute, in pairs."""
     yield new, old
-    inside = [_with_weights(layer, leave) for layer in (new, old)]
+    inside = [_inside(layer, leave) for layer in (new, old)]
     if not any(inside):
         return
     named = {layer.name: layer for layer in inside[1]}
@@ -168,10 +168,10 @@ def paired_layers(new, old, leave=()):
         yield from paired_layers(*pair, leave)
 
 
-def _with_weights(layer, leave):
-    """Returns the layers directly inside a layer or model that have weights."""
+def _inside(layer, leave):
+    """Returns the layers directly inside a layer or model that have weights, or products without weights."""
     inside = layer.layers if isinstance(layer, keras.Model) else layer._flatten_layers(False, recursive=False)
-    return [part for part in inside if part.variables and not any(part is one for one in leave)]
+    return [x for x in inside if (x.variables or hasattr(x, "products")) and not any(x is left for left in leave)]
 
 
 def _own_weights(layer):

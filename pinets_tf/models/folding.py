@@ -22,7 +22,7 @@ def fold_normalization(model):
     The polynomial layers of the new model then have `normalize=None` or `"offset"`. Where a factor is no matrix or
     convolution of its own, such as the identity of a residual block, they have `"affine"`, or `"vertex_affine"` for
     `"vertex_batch"`. Batch normalisations behind linear maps are left to TensorFlow and TFLite, which join them
-    themselves, and so are polynomials inside of other layers, such as those of a `ProdPoly`.
+    themselves, and so are polynomials inside of other layers, such as those of a `ProdPoly`. LoRA adapters are merged.
 
     Args:
         model: a built functional or sequential model, also one of nested models. It is left as it is.
@@ -31,7 +31,7 @@ def fold_normalization(model):
         A model of the same names, inputs and outputs, not compiled.
 
     Raises:
-        ValueError: if `model` is of another kind, or not built.
+        ValueError: if `model` is of another kind, or not built, or has LoRA adapters on quantised layers.
 
     Example:
 

@@ -345,7 +345,8 @@ def carry_weights(old, new):
             before, after = ([tuple(weight.shape) for weight in part.weights] for part in (source, layer))
             raise ValueError(
                 "Weights are carried over between layers of one name and shape. "
-                f"Received: {layer.name} with weights of shapes {before} and {after}. Rename one of them."
+                f"Received: {layer.name} with weights of shapes {before} and {after} ({error}). "
+                "Rename one of them."
             ) from error
         carried.append(layer.name)
     return carried
