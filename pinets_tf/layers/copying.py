@@ -176,7 +176,8 @@ def _inside(layer, leave):
 
 def _own_weights(layer):
     """Returns the weights of a layer without those of the layers inside, by name and number."""
-    named, numbers = {}, collections.Counter()
+    named: dict = {}
+    numbers: collections.Counter = collections.Counter()
     for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
         # Keras numbers weights without a name through all layers.
         name = re.sub(r"^variable_\d+$", "variable", weight.name)
