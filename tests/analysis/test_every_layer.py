@@ -158,8 +158,8 @@ def test_a_layer_with_a_mask_is_named(linear):
     register_layer(ZeroedMasking, "linear")
     z = keras.Input((4, 3))
     masking = ZeroedMasking(name="masking") if linear else keras.layers.Masking(name="masking")
-    x = CCP(3, 2, rank=5)(masking(z))
-    model = keras.Model(z, keras.layers.GlobalAveragePooling1D(name="pool")(x))
+    pooled = keras.layers.GlobalAveragePooling1D(name="pool")(masking(z))
+    model = keras.Model(z, CCP(3, 2, rank=5)(pooled))
     name = "pool" if linear else "masking"
     assert first_not_polynomial(model) == name and degree(model) is None
     assert polynomial_summary(model).total.degree is None
@@ -167,3 +167,15 @@ def test_a_layer_with_a_mask_is_named(linear):
     for function, *arguments in ((contributions, np.ones((2, 4, 3))), (truncate, 1), (coefficients,)):
         with pytest.raises(NotPolynomial, match=f"Received: the layer {name} "):
             function(model, *arguments)
+
+
+def test_a_polynomial_that_gets_a_mask_is_computed_or_named():
+    register_layer(ZeroedMasking, "linear")
+    inputs, z = keras.Input((4, 3)), np.ones((2, 4, 3), "float32")
+    model = keras.Model(inputs, CCP(3, 2, rank=5, normalize="batch", name="ccp")(ZeroedMasking()(inputs)))
+    try:
+        parts = contributions(model, z)
+    except NotPolynomial as error:
+        assert "Received: the layer ccp of type CCP, called with a mask. Call it without." in str(error)
+    else:
+        np.testing.assert_allclose(parts.sum(0), numpy(model(z)), rtol=1e-5, atol=1e-6)
