@@ -24,10 +24,10 @@ from pinets_tf.analysis import (
     truncate,
     without_products,
 )
-from pinets_tf.layers import CCP
+from pinets_tf.layers import CCP, Injection, PolynomialResidual
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.models import fold_normalization
-from tests.conformance.cases import CASES, FIRST, numpy, randomise
+from tests.conformance.cases import CASES, FIRST, Case, numpy, randomise
 from tests.polynomial_degree import normalises_in_float64
 
 PLACES = ("first", "middle", "last")
@@ -68,11 +68,23 @@ def tame(layer):
             weight.assign(weight * 0.5)
 
 
+# Small enough for coefficients, and adding their inputs, as they are in a model, to what they compute.
+ADDING_INPUTS = {
+    "PolynomialResidual-identity": Case(
+        PolynomialResidual, lambda **options: PolynomialResidual(keras.layers.Dense(4), 2, **options), (4,), 2
+    ),
+    "Injection-skip": Case(
+        Injection, lambda **options: Injection(skip=True, offset=True, **options), [(2, 2, 3), (4,)], 2
+    ),
+}
+
+
 def variants():
-    for name, case in CASES.items():
+    for name, case in {**CASES, **ADDING_INPUTS}.items():
+        in_every_run = name in ADDING_INPUTS or FIRST[case.cls][0] == name
         for place in PLACES:
             for policy in TOLERANCES:
-                first = FIRST[case.cls][0] == name and (policy == "float32" or place == "middle")
+                first = in_every_run and (policy == "float32" or place == "first")
                 marks = [] if first else [pytest.mark.long]
                 yield pytest.param(case, place, policy, id=f"{name}-{place}-{policy}", marks=marks)
 
