@@ -222,7 +222,7 @@ def _pooled_product(algebra, layer, z):
         return ops.multiply(ops.expand_dims(factor, layer._positions(x.shape)), x)
 
     x = z
-    pooled = algebra.affine(lambda z: layer._mean(z, layer._positions(z.shape)), [z])
+    pooled = algebra.affine(lambda z: layer._mean(z, layer._positions(z.shape), None), [z])
     for n in range(2, layer.order + 1):
         factor = _gated(algebra, layer, n, _one(algebra, layer.factors[n - 2], pooled))
         x = _step(algebra, layer, n, factor, x, carry=x, product=at_every_position)
