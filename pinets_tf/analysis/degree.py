@@ -118,6 +118,9 @@ class Degrees:
     def affine(self, function, values, multiplies=True):
         return _unless_unknown(max, values)
 
+    def cast(self, function, value):
+        return value
+
     def add(self, values):
         return _unless_unknown(max, values)
 

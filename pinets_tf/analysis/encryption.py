@@ -199,6 +199,9 @@ class _Multiplications:
     def affine(self, function, values, multiplies=True):
         return _scaled(values) if multiplies else _joined(values)
 
+    def cast(self, function, value):
+        return value
+
     def add(self, values):
         return _joined(values)
 

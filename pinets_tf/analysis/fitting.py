@@ -30,8 +30,8 @@ def fit(layer, polynomial, *, starts=4, seed=0):
     tensors by alternating least squares was no better a start for a CCP than random weights, so none is used.
 
     Args:
-        layer: a `CCP`, `NCP` or `NCPSkip` with `units` and `rank`, without normalisation, `identity_factors` and
-            `learn_skip`. One that is not built is built; gates are set to one.
+        layer: a `CCP`, `NCP` or `NCPSkip` with `units` and `rank`, without normalisation, `identity_factors`,
+            `learn_skip` and LoRA adapters. One that is not built is built; gates are set to one.
         polynomial: what `coefficients` returns, of a symmetric form or not; or a pair of arrays (samples, d) and
             (samples, units), inputs and outputs. Coefficients are compared at inputs drawn from the standard normal
             distribution. Data should have more numbers of output than the layer has weights.
@@ -102,6 +102,7 @@ def _check_layer(layer):
         wrong = [name for name in ("operator", "normalize", "products", "quantized") if config.get(name) is not None]
         wrong += [name for name in ("identity_factors", "learn_skip") if getattr(layer, name, False)]
         wrong += ["units=None"] if layer.units is None else []
+        wrong += ["LoRA adapters"] if any(getattr(x, "lora_enabled", False) for x in layer._flatten_layers()) else []
         trouble = f"has {', '.join(wrong)}" if wrong else None
     if trouble is not None:
         raise ValueError(

@@ -185,9 +185,14 @@ class Grading:
             start = start + self.rows(degree)
         return parts
 
+    def cast(self, function, value):
+        return {degree: function(part) for degree, part in value.items()}
+
     def add(self, values):
         degrees = sorted(set().union(*values))
-        terms = {degree: [value[degree] for value in values if degree in value] for degree in degrees}
+        # As in Keras, whose sums of several types are of the widest one.
+        dtype = keras.backend.result_type(*(value[0].dtype for value in values))
+        terms = {degree: [ops.cast(value[degree], dtype) for value in values if degree in value] for degree in degrees}
         return {degree: functools.reduce(lambda x, y: x + y, added) for degree, added in terms.items()}
 
     def multiply(self, function, values):

@@ -32,7 +32,8 @@ def grow(layer, order):
     - SpiralPolynomial of the full variant adds A_n z, which starts at zero with `residual`. Without, the new steps hand
       on z itself, which fits into their states if there are no more channels than filters.
 
-    The new layer has `gate=True`: gates of old steps that had none are one, and train like the others.
+    The new layer has `gate=True`: gates of old steps that had none are one, and train like the others. LoRA adapters of
+    linear maps are merged.
 
     Args:
         layer: a built layer: CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial; or a ProdPoly or a
@@ -265,11 +266,7 @@ def _carry_step(new, n, old, old_n):
     _gate(new, n).assign(1.0 if gate is None else gate)
     normalizers = new.normalizers[n - 2], old.normalizers[old_n - 2]
     if None not in normalizers:
-        own = (
-            [weight for weight in layer.weights if weight is not getattr(layer, "gate", None)] for layer in normalizers
-        )
-        for new_weight, old_weight in zip(*own):
-            new_weight.assign(old_weight)
+        copy_weights(*normalizers, leave=[layer.gate for layer in normalizers if hasattr(layer, "gate")])
 
 
 def _open_gates(layer, steps):

@@ -3,7 +3,7 @@
 import functools
 
 from pinets_tf.analysis.parts import copied_graph
-from pinets_tf.layers.copying import copy_weights
+from pinets_tf.layers.copying import copy_weights, paired_layers
 from pinets_tf.layers.horner import HornerLayer
 
 
@@ -53,10 +53,14 @@ def without_products(model, after):
         )
     copy = copied_graph(model)
     copy_weights(copy, model)
-    left = after
-    for layer in _horner_layers(copy):
-        layer.products = min(left, layer.computed_products)
-        left -= layer.products
+    left, chosen = after, {}
+    for layer in _horner_layers(model):
+        chosen[id(layer)] = min(left, layer.computed_products)
+        left -= chosen[id(layer)]
+    # A layer in two places of the model may have become two layers.
+    for new, old in paired_layers(copy, model):
+        if isinstance(new, HornerLayer):
+            new.products = chosen[id(old)]
     return copy
 
 

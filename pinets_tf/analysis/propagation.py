@@ -13,6 +13,7 @@ from keras import ops
 from pinets_tf.analysis.parts import has_graph, in_order
 from pinets_tf.analysis.rules import NotPolynomial, check_call, kind_of, multiplies
 from pinets_tf.layers import NCP, Injection, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
+from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.polynomial import Polynomial
 
 
@@ -24,6 +25,9 @@ class Algebra(Protocol):
 
         `multiplies` is false where it moves, copies, adds or leaves out numbers, and multiplies none.
         """
+
+    def cast(self, function, value) -> Any:
+        """Returns the value of a function that changes the type of numbers alone."""
 
     def add(self, values) -> Any:
         """Returns the value of a sum."""
@@ -62,7 +66,11 @@ def through(algebra, layer, values, function=None, node=None):
     except NotPolynomial as error:
         return [algebra.unknown(layer, error, values)]
     if kind == "polynomial":
-        return [_recursion_of(layer)(algebra, layer, *values)]
+        # As Keras does it around a call.
+        policy = layer.dtype_policy
+        values = [algebra.cast(lambda x: policy.convert_input(x, layer.autocast, layer.input_dtype), x) for x in values]
+        y = _recursion_of(layer)(algebra, layer, *values)
+        return [_narrow(algebra, layer, y) if isinstance(layer, HornerLayer) else y]
     if isinstance(kind, int):
         return [_power(algebra, values[0], kind)]
     function = function or (lambda *tensors: layer(tensors[0] if len(tensors) == 1 else list(tensors)))
@@ -104,7 +112,7 @@ def _through_graph(algebra, model, values):
             continue
         operation, number, _ = tensor._keras_history
         node = operation._inbound_nodes[number]
-        missing = [source for source in node.input_tensors if id(source) not in known]
+        missing = [source for source in sources_of(node) if id(source) not in known]
         if missing:
             todo += [tensor, *reversed(missing)]
             continue
@@ -122,9 +130,13 @@ def _through_graph(algebra, model, values):
 
 
 def sources_of(node):
-    """Returns the symbolic tensors that a node of a graph is called with, for a model in the order of its inputs."""
+    """Returns the symbolic tensors that a node of a graph is called with, for a model in the order of its inputs.
+
+    Those of a mask are none of them.
+    """
     if not has_graph(node.operation):
-        return node.input_tensors
+        masks = set(map(id, keras.tree.flatten(node.arguments.kwargs.get("mask"))))
+        return [x for x in node.input_tensors if id(x) not in masks]
     args, kwargs = node.arguments.args, node.arguments.kwargs
     given = in_order(node.operation, args[0] if args else kwargs.get("inputs"))
     return given if all(isinstance(x, keras.KerasTensor) for x in given) else node.input_tensors
@@ -210,7 +222,7 @@ def _pooled_product(algebra, layer, z):
         return ops.multiply(ops.expand_dims(factor, layer._positions(x.shape)), x)
 
     x = z
-    pooled = algebra.affine(lambda z: layer._mean(z, layer._positions(z.shape)), [z])
+    pooled = algebra.affine(lambda z: layer._mean(z, layer._positions(z.shape), None), [z])
     for n in range(2, layer.order + 1):
         factor = _gated(algebra, layer, n, _one(algebra, layer.factors[n - 2], pooled))
         x = _step(algebra, layer, n, factor, x, carry=x, product=at_every_position)
@@ -242,7 +254,8 @@ def _spiral_polynomial(algebra, layer, z):
     def mapped(letter, number, x, of_steps=False):
         def convolved(x):
             x = layer._for_maps(x) if of_steps else x
-            return layer._for_steps(layer._maps(x, [getattr(layer, letter)[number]])[0])
+            kernel = ops.cast(getattr(layer, letter)[number], layer.compute_dtype)
+            return layer._for_steps(layer._maps(x, [kernel])[0])
 
         return algebra.affine(convolved, [x])
 
@@ -279,7 +292,8 @@ def _step(algebra, layer, n, factor, state, carry=None, skip=None, product=ops.m
     if n - 1 > layer.computed_products:
         x = state if carry is None else carry
         return x if skip is None else algebra.add([x, skip])
-    x = algebra.multiply(product, [factor, state])
+    wide = "float32" if layer.compute_dtype == "float16" else layer.compute_dtype
+    x = algebra.multiply(lambda *factors: product(*(ops.cast(x, wide) for x in factors)), [factor, state])
     if layer.normalize_at != "order":
         x = _normalized(algebra, layer, n, x)
     if not layer.GATES_THE_STATE:
@@ -288,7 +302,12 @@ def _step(algebra, layer, n, factor, state, carry=None, skip=None, product=ops.m
         x = algebra.add([x, carry])
     if layer.normalize_at == "order":
         x = _normalized(algebra, layer, n, x)
-    return x if skip is None else algebra.add([x, skip])
+    return _narrow(algebra, layer, x if skip is None else algebra.add([x, skip]))
+
+
+def _narrow(algebra, layer, x):
+    """Rounds what was computed with weights, or in float32, to the type in which a layer computes."""
+    return algebra.cast(lambda x: ops.cast(x, layer.compute_dtype), x)
 
 
 def _gated(algebra, layer, n, x):

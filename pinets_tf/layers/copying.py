@@ -1,9 +1,12 @@
 """Layers made from layers: independent copies, restored configs, policies handed down."""
 
+import collections
 import inspect
+import re
 import zlib
 
 import keras
+from keras import ops
 
 
 def copy_layer(layer, name, dtype, **overrides):
@@ -105,10 +108,105 @@ def _derive(config, name, dtype=None):
     return derived
 
 
-def copy_weights(new, old):
-    """Gives a layer or model the weights of another one that is like it."""
-    new.set_weights(old.get_weights())
+def copy_weights(new, old, leave=()):
+    """Gives a layer or model the weights of another one of the same structure.
+
+    Args:
+        new: what gets them.
+        old: what has them. LoRA adapters are merged where `new` has none.
+        leave: layers and weights of either that are left out.
+
+    It raises a `ValueError` if the two are of different structures.
+    """
+    # Either all weights are copied or none.
+    for weight, value in list(paired_weights(new, old, leave)):
+        weight.assign(value)
+    for copy, source in paired_layers(new, old, leave):
+        if getattr(copy, "lora_enabled", False):
+            # Which `Dense` and `Embedding` do not restore (Keras 3.15).
+            copy.lora_alpha = source.lora_alpha
     renew_normalizations(new)
+
+
+def paired_weights(new, old, leave=()):
+    """Yields each weight of `new` with the weight of `old` that serves the same, or its value with LoRA merged."""
+    left = set(map(id, leave))
+    for copy, source in paired_layers(new, old, leave):
+        weights, values = (
+            {k: w for k, w in _own_weights(layer).items() if id(w) not in left} for layer in (copy, source)
+        )
+        if getattr(source, "lora_enabled", False) and not getattr(copy, "lora_enabled", False):
+            values = _merged(source, values)
+        if {k: tuple(w.shape) for k, w in weights.items()} != {k: tuple(w.shape) for k, w in values.items()}:
+            raise ValueError(
+                "Weights are copied between layers that have the same ones. "
+                f"Received: the layer {source.name} of type {type(source).__name__} with {_described(values)}, and a "
+                f"copy of it with {_described(weights)}. Give the layer a complete `get_config`."
+            )
+        yield from ((weight, values[key]) for key, weight in weights.items())
+
+
+def paired_layers(new, old, leave=()):
+    """Yields two layers or models of the same structure, and the layers inside them that compute, in pairs."""
+    yield new, old
+    inside = [_inside(layer, leave) for layer in (new, old)]
+    if not any(inside):
+        return
+    named = {layer.name: layer for layer in inside[1]}
+    if len(named) == len(inside[1]) and named.keys() == {layer.name for layer in inside[0]}:
+        # One layer in two places may have become two layers.
+        pairs = [(layer, named[layer.name]) for layer in inside[0]]
+    elif len(inside[0]) == len(inside[1]):
+        pairs = list(zip(*inside))
+    else:
+        raise ValueError(
+            "Weights are copied between layers that hold the same layers. "
+            f"Received: {old.name} of type {type(old).__name__} with {_names(inside[1])}, and a copy of it with "
+            f"{_names(inside[0])}. Give the layer a complete `get_config`, and layers of its own to each part."
+        )
+    for pair in pairs:
+        yield from paired_layers(*pair, leave)
+
+
+def _inside(layer, leave):
+    """Returns the layers directly inside a layer or model that have weights, or products without weights."""
+    inside = layer.layers if isinstance(layer, keras.Model) else layer._flatten_layers(False, recursive=False)
+    return [x for x in inside if (x.variables or hasattr(x, "products")) and not any(x is left for left in leave)]
+
+
+def _own_weights(layer):
+    """Returns the weights of a layer without those of the layers inside, by name and number."""
+    named: dict = {}
+    numbers: collections.Counter = collections.Counter()
+    for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
+        # Keras numbers weights without a name through all layers.
+        name = re.sub(r"^variable_\d+$", "variable", weight.name)
+        named[name, numbers[name]] = weight
+        numbers[name] += 1
+    return named
+
+
+def _merged(layer, weights):
+    """Returns the weights of a layer with W + (alpha / rank) A B in the place of W, A and B, those of LoRA."""
+    if layer.quantization_mode:
+        raise ValueError(
+            "LoRA adapters are merged into kernels that are not quantised. "
+            f"Received: the layer {layer.name} with LoRA and quantization_mode={layer.quantization_mode!r}. "
+            "Save the model and load it again first, which merges them."
+        )
+    what = "kernel" if ("kernel", 0) in weights else "embeddings"
+    A, B = (weights.pop((f"lora_{what}_{letter}", 0)) for letter in "ab")
+    W = weights[what, 0]
+    update = ops.matmul(A, B) * (layer.lora_alpha / layer.lora_rank)
+    return {**weights, (what, 0): ops.add(W, ops.cast(update, W.dtype))}
+
+
+def _described(weights):
+    return ", ".join(f"{name} {tuple(weight.shape)}" for (name, _), weight in weights.items()) or "no weights"
+
+
+def _names(layers):
+    return ", ".join(layer.name for layer in layers) or "no layers"
 
 
 def renew_normalizations(layer):

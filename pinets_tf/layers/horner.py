@@ -15,7 +15,7 @@ from pinets_tf.layers.batch_normalization import (
 )
 from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.checks import one_of, positive_integer
-from pinets_tf.layers.copying import copy_layer, deserialize_layers
+from pinets_tf.layers.copying import copy_layer, copy_weights, deserialize_layers
 from pinets_tf.layers.gated_normalization import (
     GatedGroupNormalization,
     GatedLayerNormalization,
@@ -204,8 +204,7 @@ class HornerLayer(Checkpointed):
 
     def load_folded(self, source):
         """Takes the weights of the layer that `folded_config` came from."""
-        for new, old in zip(self._unfolded_weights(), source._unfolded_weights()):
-            new.assign(old)
+        copy_weights(self, source, leave=[*self._replaced_by_folding(), *source._replaced_by_folding()])
         for n, old in enumerate(source.normalizers, start=2):
             if old is not None:
                 self._load_map(n, *old.affine(old.variable_dtype, source._bias_of(n)))
@@ -214,10 +213,9 @@ class HornerLayer(Checkpointed):
         """Takes the map that the normalisation of step n is at inference."""
         self.normalizers[n - 2].set_map(scale, offset)
 
-    def _unfolded_weights(self):
-        normalizers = [normalizer for normalizer in self.normalizers if normalizer is not None]
-        folded = {id(weight) for normalizer in normalizers for weight in normalizer.variables}
-        return [weight for weight in self.variables if id(weight) not in folded]
+    def _replaced_by_folding(self):
+        """Returns the layers and weights that a folded layer has others for."""
+        return [normalizer for normalizer in self.normalizers if normalizer is not None]
 
     def _bias_of(self, n):
         """Returns a vector that step n adds, or `None`."""

@@ -251,7 +251,7 @@ def _is_matrix(layer):
     """Returns whether `layer` is a linear map with a kernel whose last axis is that of what it returns."""
     kinds = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
     plain = type(layer) in kinds and layer.activation is keras.activations.linear and not layer.use_bias
-    return plain and layer.quantization_mode is None
+    return plain and layer.quantization_mode is None and not layer.lora_enabled
 
 
 def probe(shape):

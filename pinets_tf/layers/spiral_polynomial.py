@@ -203,8 +203,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
             return None
         return {**config, "use_bias": False, **({"normalize": "vertex_affine"} if self._per_vertex else {})}
 
-    def _unfolded_weights(self):
-        return [weight for weight in super()._unfolded_weights() if weight is not self.beta]
+    def _replaced_by_folding(self):
+        return [*super()._replaced_by_folding(), self.beta]
 
     def _bias_of(self, n):
         if self.beta is None or n < self.order:

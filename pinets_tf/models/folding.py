@@ -22,7 +22,7 @@ def fold_normalization(model):
     The polynomial layers of the new model then have `normalize=None` or `"offset"`. Where a factor is no matrix or
     convolution of its own, such as the identity of a residual block, they have `"affine"`, or `"vertex_affine"` for
     `"vertex_batch"`. Batch normalisations behind linear maps are left to TensorFlow and TFLite, which join them
-    themselves, and so are polynomials inside of other layers, such as those of a `ProdPoly`.
+    themselves, and so are polynomials inside of other layers, such as those of a `ProdPoly`. LoRA adapters are merged.
 
     Args:
         model: a built functional or sequential model, also one of nested models. It is left as it is.
@@ -31,7 +31,7 @@ def fold_normalization(model):
         A model of the same names, inputs and outputs, not compiled.
 
     Raises:
-        ValueError: if `model` is of another kind, or not built.
+        ValueError: if `model` is of another kind, or not built, or has LoRA adapters on quantised layers.
 
     Example:
 
@@ -51,21 +51,17 @@ def fold_normalization(model):
             "Layers can be replaced in a built functional or sequential model. "
             f"Received: {model!r}. Pass one of the models of `pinets_tf.models`, or a model made of inputs and outputs."
         )
-    folded = keras.models.clone_model(model, clone_function=_folded, recursive=True)
-    _take_weights(folded, model)
-    return folded
+    copies = []
 
+    def copied(layer):
+        config = layer.folded_config() if isinstance(layer, HornerLayer) else None
+        copies.append((type(layer).from_config(config or layer.get_config()), layer, config is not None))
+        return copies[-1][0]
 
-def _folded(layer):
-    config = layer.folded_config() if isinstance(layer, HornerLayer) else None
-    return type(layer).from_config(config or layer.get_config())
-
-
-def _take_weights(folded, model):
-    for new, old in zip(folded.layers, model.layers):
-        if isinstance(old, keras.Model):
-            _take_weights(new, old)
-        elif isinstance(old, HornerLayer) and old.folded_config() is not None:
+    folded = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    for new, old, is_folded in copies:
+        if is_folded:
             new.load_folded(old)
-        else:
+        elif isinstance(old, keras.layers.Layer):
             copy_weights(new, old)
+    return folded

@@ -6,6 +6,7 @@ import keras
 
 from pinets_tf.layers import EqualizedLearningRate, Injection
 from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.copying import copy_weights
 from pinets_tf.layers.fade import Fade
 from pinets_tf.layers.learned_constant import LearnedConstant
 from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
@@ -338,13 +339,15 @@ def carry_weights(old, new):
         if isinstance(layer, keras.Model):
             carried += [f"{layer.name}/{name}" for name in carry_weights(source, layer)]
             continue
-        before, after = ([tuple(weight.shape) for weight in part.weights] for part in (source, layer))
-        if before != after:
+        try:
+            copy_weights(layer, source)
+        except ValueError as error:
+            before, after = ([tuple(weight.shape) for weight in part.weights] for part in (source, layer))
             raise ValueError(
                 "Weights are carried over between layers of one name and shape. "
-                f"Received: {layer.name} with weights of shapes {before} and {after}. Rename one of them."
-            )
-        layer.set_weights(source.get_weights())
+                f"Received: {layer.name} with weights of shapes {before} and {after} ({error}). "
+                "Rename one of them."
+            ) from error
         carried.append(layer.name)
     return carried
 

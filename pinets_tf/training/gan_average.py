@@ -4,15 +4,16 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from pinets_tf.layers.copying import renew_normalizations
+from pinets_tf.layers.copying import copy_weights, paired_layers, paired_weights
 
 
 def copy_network(network):
     """Returns a copy of a functional Keras model with layers and variables of its own, of the same values."""
     copy = keras.models.clone_model(network)
-    for variable, value in zip(copy.variables, network.variables):
-        variable.assign(value)
-    renew_normalizations(copy)
+    copy_weights(copy, network)
+    for new, old in paired_layers(copy, network):
+        for new_seeds, old_seeds in zip(new._seed_generators, old._seed_generators):
+            new_seeds.state.assign(old_seeds.state)
     return copy
 
 
@@ -29,10 +30,10 @@ def update_average(average, network, decay):
 
     The states of random generators, which are integers, stay as they are.
     """
-    for mean, variable in zip(average.variables, network.variables):
-        if keras.backend.is_float_dtype(variable.dtype):
-            share = ops.cast(decay, variable.dtype)
-            mean.assign(share * mean + (1 - share) * variable)
+    for mean, weight in paired_weights(average, network):
+        if keras.backend.is_float_dtype(mean.dtype):
+            share = ops.cast(decay, mean.dtype)
+            mean.assign(share * mean + (1 - share) * weight)
 
 
 def settle_statistics(generator, latents):
