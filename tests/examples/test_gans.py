@@ -84,7 +84,7 @@ def test_sngan_trains_networks_of_table_2(tmp_path, networks):
     # SNGAN has no products to switch off.
     drawn = sorted(path.parent.parent.name for path in tmp_path.rglob("contributions.png"))
     assert drawn == ["prodpoly"]
-    other = call("examples/sngan_cifar10.py", *options, "--networks=prodpoly", "--steps=3", check=False)
+    other = call("examples/sngan_cifar10.py", *options, "--networks=prodpoly", "--width=6", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
 
