@@ -32,6 +32,8 @@ def test_two_steps_and_the_same_command_again(dataset, tmp_path):
     files = {path.name for path in (tmp_path / "run").iterdir()}
     expected = {"model.keras", "labels.txt", "config.json", "history.csv", "curves.png", "result.json", "tensorboard"}
     assert files == expected | {"checkpoint.npz", "report.txt", "confusion.png", "lock"}
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     assert network(np.zeros((1, 8, 8, 3), "float32")).shape == (1, 3)
     again = call(*command)

@@ -33,6 +33,8 @@ def fashion(tmp_path_factory):
 def test_fashion_mnist(fashion):
     folder, printed = fashion
     assert "5,500 grey pictures of 32x32 from sample (train): padded with 2 black pixels" in printed
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     result = result_of(printed)
     assert result["steps"] == 2 and result["images_per_second"] > 0
     assert [line.split(",")[0] for line in (folder / "history.csv").read_text().splitlines()] == ["step", "1", "2"]
@@ -84,6 +86,8 @@ def test_sngan_trains_networks_of_table_2(tmp_path, networks):
     # SNGAN has no products to switch off.
     drawn = sorted(path.parent.parent.name for path in tmp_path.rglob("contributions.png"))
     assert drawn == ["prodpoly"]
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     other = call("examples/sngan_cifar10.py", *options, "--networks=prodpoly", "--width=6", check=False)
     assert other.returncode == 1 and "belongs to one configuration" in other.stderr and "Traceback" not in other.stderr
 
@@ -92,6 +96,8 @@ def test_stylegan_with_an_ncp(tmp_path):
     tiny = [*TINY, "--latent=8", "--base_channels=16", "--max_channels=4", "--size=8", "--grow_from=8"]
     printed = call("examples/stylegan_mapping.py", f"--workdir={tmp_path}", *tiny, "--networks=ncp").stdout
     assert result_of(printed)["network"] == "ncp" and result_of(printed)["steps"] == 2
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     assert keras.models.load_model(tmp_path / "ncp" / "seed-0" / "generator.keras").output_shape == (None, 8, 8, 1)
 
 

@@ -23,6 +23,8 @@ def test_trains_and_prints_table_4(trained):
     results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     assert [result["network"] for result in results] == ["resnet18", "pinet18_1x1"]
     assert "480 training and 120 validation images, 8 classes" in printed and "--precision=float32" in printed
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     table = printed[printed.index("Table 4") :].splitlines()
     assert [line.split()[0] for line in table[2:4]] == ["resnet18", "pinet18_1x1"]
     for row, result in zip(table[2:4], results):

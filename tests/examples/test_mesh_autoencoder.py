@@ -41,6 +41,8 @@ def test_trains_and_prints_table_5(trained):
     # 3 components, and the linear map into 3 numbers of the network.
     assert found[2]["parameters"] == 4 * 126 and found[2]["latent"] == 3
     assert found[1]["parameters"] > found[1]["parameters_without_normalization"]
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     for name in ("spiral", "full_linear"):
         files = {path.name for path in (folder / "run" / name / "seed-0").iterdir()}
         pictures = {"curves.png", "reconstructions.png", "interpolation.png", "interpolation.gif", "samples.png"}

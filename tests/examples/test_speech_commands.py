@@ -30,6 +30,8 @@ def test_trains_both_and_prints_table_3(trained):
     table = printed[printed.index("Table 3") :].splitlines()
     assert [line.split()[0] for line in table[2:]] == ["resnet34", "prodpoly"]
     assert table[2].endswith("21.3  0.951 ± 0.002") and table[3].endswith("13.2  0.951 ± 0.002")
+    configs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("config.json")]
+    assert configs and all(config["fingerprint"] for config in configs)
     for name in ("resnet34", "prodpoly"):
         files = {path.name for path in (folder / name / "seed-0").iterdir()}
         assert {"model.keras", "labels.txt", "report.txt", "confusion.png", "curves.png", "history.csv"} <= files

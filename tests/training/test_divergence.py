@@ -83,6 +83,7 @@ def values():
         "worker_timeout": 1.0,
         "eval_only": False,
         "learning_rate": 0.01,
+        "epochs": EPOCHS,
         "rollbacks": 0,
         "rollback_factor": 0.1,
     }.items():
