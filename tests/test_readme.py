@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.commands import ROOT, call, run
+from tests.commands import ROOT, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
@@ -25,21 +25,15 @@ def test_programs():
         exec(compile(program, "README.md", "exec"), {})
 
 
-# Of the trainers those whose networks are exported; the others run in tests/examples, and here in the long run.
-NEEDED = [command for command in COMMANDS if "runs/order2" in command or "fashion" in command or "export/" in command]
-
-
-@pytest.mark.parametrize("commands", [NEEDED, pytest.param(list(COMMANDS), marks=pytest.mark.long)], ids=len)
-def test_scripts_in_their_order(commands, tmp_path):
-    for command in commands:
+@pytest.mark.long
+def test_scripts_in_their_order(tmp_path):
+    for command in COMMANDS:
         if command.startswith("python "):
             _, script, *arguments = command.split()
             # Of the sweep, which hands its last flags on, one run instead of six.
             arguments = [argument.replace("1,2", "1") for argument in arguments]
             noreference = ["--noreference", "--blocks=1"] if script == "examples/cifar_sweep.py" else []
-            # Those that are exported run in this process here, and in one of their own in the long run.
-            do = call if commands is NEEDED else run
-            do(script, *noreference, *arguments, *REDUCED.get(script, []), cwd=tmp_path)
+            run(script, *noreference, *arguments, *REDUCED.get(script, []), cwd=tmp_path)
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])

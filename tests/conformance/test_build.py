@@ -23,6 +23,7 @@ def rows_of(batch, rows):
     return keras.tree.map_structure(lambda x: x[rows], batch)
 
 
+@tensorflow_only
 @every_layer
 def test_build_alone_makes_every_weight(case):
     built, called = case.make(), case.make()
@@ -32,7 +33,8 @@ def test_build_alone_makes_every_weight(case):
     assert all(inner.built for inner in built._flatten_layers())
 
 
-@every_layer
+@tensorflow_only
+@every_layer_in_the_long_run
 def test_symbolic_shape_and_type(case):
     symbolic = case.make()(case.each(lambda shape: keras.KerasTensor((None, *shape))))
     concrete = case.make()(case.batch(2))
@@ -41,7 +43,7 @@ def test_symbolic_shape_and_type(case):
     assert keras.backend.standardize_dtype(concrete.dtype) == symbolic.dtype == "float32"
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_batches_of_any_size(case):
     model = functional(case)
     whole = numpy(model(case.batch(5)))
@@ -66,6 +68,7 @@ def test_unknown_spatial_sizes(case):
     assert numpy(model(large)).shape[1] == 2 * numpy(model(small)).shape[1]
 
 
+@tensorflow_only  # Elsewhere in mixed precision.
 @every_layer_in_the_long_run
 def test_works_in_sequential_and_trains(case):
     layer = case.make()

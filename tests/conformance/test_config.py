@@ -5,7 +5,14 @@ import json
 import keras
 import numpy as np
 
-from tests.conformance.cases import computing_layers, every_layer, functional, numpy, tensorflow_only
+from tests.conformance.cases import (
+    computing_layers,
+    every_layer,
+    every_layer_in_the_long_run,
+    functional,
+    numpy,
+    tensorflow_only,
+)
 
 pytestmark = tensorflow_only  # A config is that of every backend.
 
@@ -29,7 +36,7 @@ def test_json_round_trip_under_the_package_name(case):
     assert again.get_config() == layer.get_config()
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_config_keeps_the_policies_inside(case):
     for policy in ("mixed_bfloat16", "float64"):
         layer = case.make(dtype=policy)
@@ -40,7 +47,7 @@ def test_config_keeps_the_policies_inside(case):
         assert [inner.dtype_policy.name for inner in computing_layers(again)] == policies
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_clone_model(case):
     model = functional(case)
     clone = keras.models.clone_model(model)
@@ -48,7 +55,7 @@ def test_clone_model(case):
     np.testing.assert_array_equal(numpy(clone(case.batch())), numpy(model(case.batch())))
 
 
-@every_layer
+@every_layer_in_the_long_run
 def test_weight_names_are_distinct_and_stable(case):
     first, second = case.make(name="layer"), case.make(name="layer")
     for layer in (first, second):

@@ -10,7 +10,7 @@ from tests.conformance.cases import (
     batches_of,
     beside_each_other,
     computing_layers,
-    every_layer,
+    every_layer_in_the_long_run,
     first_elsewhere,
     functional,
     numpy,
@@ -20,7 +20,7 @@ POLICIES = ("mixed_float16", "mixed_bfloat16", "bfloat16", "float64")
 
 
 @pytest.mark.parametrize("policy", first_elsewhere(POLICIES))
-@every_layer
+@every_layer_in_the_long_run
 def test_policy_reaches_every_layer(case, policy):
     layer = case.make(dtype=policy)
     x = layer(case.batch())
@@ -35,7 +35,7 @@ def test_policy_reaches_every_layer(case, policy):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@every_layer
+@every_layer_in_the_long_run
 def test_global_policy_gives_nearly_the_same_numbers(case, policy):
     reference = functional(case)
     keras.config.set_dtype_policy(policy)

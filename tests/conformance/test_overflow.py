@@ -17,8 +17,9 @@ from pinets_tf.layers import (
 )
 from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.polynomial import Polynomial
-from tests.conformance.cases import ALL, FIRST, ON_TENSORFLOW, numpy, randomise
+from tests.conformance.cases import ALL, FIRST, ON_TENSORFLOW, numpy, randomise, tensorflow_only
 
+pytestmark = tensorflow_only  # What float16 holds is the same on every backend.
 LARGEST = 65504.0
 # Each layer with orders has every order here, also without normalisation; its variants have their own.
 EVERY_ORDER = {name for name, _ in FIRST.values()} | {"NCPSkip", "PolynomialResidual-order-4"}

@@ -85,7 +85,7 @@ def test_two_replicas_equal_one(cases, xla):
     assert_replicas_agree(cases, True, batches_of(cases, 4), xla)
 
 
-@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+@with_and_without_xla
 def test_two_replicas_equal_one_with_statistics(xla):
     # Both halves of the batch are the same, and so are their statistics and those of the whole.
     batch = [np.concatenate([part] * 2) for part in batches_of(WITH_STATISTICS, 2)]

@@ -9,7 +9,15 @@ import keras
 import numpy as np
 import pytest
 
-from tests.conformance.cases import ALL, every_layer, functional, numpy, randomise, tensorflow_only
+from tests.conformance.cases import (
+    ALL,
+    every_layer,
+    every_layer_in_the_long_run,
+    functional,
+    numpy,
+    randomise,
+    tensorflow_only,
+)
 
 LOAD_ALL = """
 import sys, pathlib, numpy as np, keras, pinets_tf
@@ -60,7 +68,7 @@ def quick_collections():
 
 @pytest.mark.usefixtures("quick_collections")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
-@every_layer
+@every_layer_in_the_long_run
 def test_quantised_layers_come_back(case, tmp_path):
     model = functional(case)
     randomise(model)

@@ -556,7 +556,7 @@ def test_sample_is_not_told_apart_by_its_mean_colour(tmp_path):
     assert (labels[nearest] == data.validation.labels.numpy()).mean() < 0.25
 
 
-@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("records", [pytest.param(False, marks=pytest.mark.long), True])
 @pytest.mark.parametrize("hosts, replicas", [pytest.param(2, 1, marks=pytest.mark.long), (3, 2)])
 def test_shares_of_hosts_are_the_batches_of_one(tmp_path, records, hosts, replicas):
     data = imagenet.load(records_of(tmp_path / "set") if records else numbered(tmp_path))

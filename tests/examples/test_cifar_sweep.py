@@ -139,7 +139,7 @@ def test_a_killed_run_is_told(tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_an_interrupted_sweep_stops_its_run_and_says_how_to_go_on(tmp_path, how):
     sweep, child = started(tmp_path)
     sweep.send_signal(how)

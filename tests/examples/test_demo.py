@@ -5,6 +5,7 @@ import pytest
 from tests.commands import call, run
 
 
+@pytest.mark.long
 def test_demo(tmp_path):
     command = ["examples/demo.py", "--workdir=out", "--epochs=1", "--width=2"]
     first = call(*command, cwd=tmp_path)

@@ -15,20 +15,22 @@ TINY = ["--width=2", "--batch_size=8", "--epochs=1", "--xla=off"]
 SCRIPT = "examples/speech_commands.py"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a run of both networks on the sample, and what it printed."""
-    folder = tmp_path_factory.mktemp("speech") / "run"
-    return folder, call(SCRIPT, "--data=sample", f"--workdir={folder}", *TINY).stdout
+@pytest.fixture(
+    scope="module", params=[["prodpoly"], pytest.param(["resnet34", "prodpoly"], marks=pytest.mark.long)], ids=len
+)
+def trained(request, tmp_path_factory):
+    """The folder of a run of some networks on the sample, their names, and what it printed."""
+    folder, networks = tmp_path_factory.mktemp("speech") / "run", f"--networks={','.join(request.param)}"
+    return folder, request.param, call(SCRIPT, "--data=sample", f"--workdir={folder}", networks, *TINY).stdout
 
 
-def test_trains_both_and_prints_table_3(trained):
-    folder, printed = trained
+def test_trains_and_prints_table_3(trained):
+    folder, networks, printed = trained
     results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert [result["network"] for result in results] == ["resnet34", "prodpoly"]
+    assert [result["network"] for result in results] == networks
     assert "256 training, 32 validation and 32 test clips, 8 words" in printed and "clips/s" in printed
     table = printed[printed.index("Table 3") :].splitlines()
-    assert [line.split()[0] for line in table[2:]] == ["resnet34", "prodpoly"]
+    assert [line.split()[0] for line in table[2:]] == networks
     assert table[2].endswith("21.3  0.951 ± 0.002") and table[3].endswith("13.2  0.951 ± 0.002")
     configs = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("config.json")]
     assert configs and all(config["fingerprint"] for config in configs)
@@ -38,9 +40,9 @@ def test_trains_both_and_prints_table_3(trained):
 
 
 def test_again_tested_and_asked(trained, tmp_path):
-    folder, printed = trained
+    folder, networks, printed = trained
     first = next(json.loads(line) for line in printed.splitlines() if line.startswith("{"))
-    options = ["--data=sample", f"--workdir={folder}", "--networks=resnet34"]
+    options = ["--data=sample", f"--workdir={folder}", f"--networks={networks[0]}"]
     again = call(SCRIPT, *options, *TINY).stdout
     assert "finished: 1 epochs" in again
     tested = call(SCRIPT, *options, "--eval_only").stdout
@@ -53,7 +55,7 @@ def test_again_tested_and_asked(trained, tmp_path):
         )
     word = next((folder / "sample" / "ai").glob("*.wav"))
     answers = run(SCRIPT, f"--workdir={folder}", f"--predict={word}").stdout.splitlines()
-    assert answers[0] == f"{word}, by {folder / 'resnet34' / 'seed-0'}:" and len(answers) == 12
+    assert answers[0] == f"{word}, by {folder / networks[0] / 'seed-0'}:" and len(answers) == 6 * len(networks)
     assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
     broken = tmp_path / "broken.wav"
     broken.write_bytes(word.read_bytes()[:100])
@@ -64,7 +66,7 @@ def test_again_tested_and_asked(trained, tmp_path):
 
 @pytest.mark.long
 def test_is_served_from_waveforms(trained, tmp_path):
-    folder, _ = trained
+    folder, _, _ = trained
     model = folder / "prodpoly" / "seed-0" / "model.keras"
     saved = call("export/saved_model.py", model, "--output", tmp_path, cwd=tmp_path).stdout.strip()
     signature = tf.saved_model.load(saved).signatures["serving_default"]
@@ -76,6 +78,7 @@ def test_is_served_from_waveforms(trained, tmp_path):
     call("export/tflite.py", saved, "--output", tmp_path / "speech.tflite", "--precision", "float32")
 
 
+@pytest.mark.long
 def test_a_folder_with_broken_files(tmp_path):
     for word in ("no", "yes"):
         (tmp_path / "clips" / word).mkdir(parents=True)

@@ -61,7 +61,9 @@ def small_stylegan():
     "make, channels",
     [
         (lambda: linear_generator(latent=6, width=0.02), 1),
-        (lambda: sngan_generator(latent=6, width=4, injection=True, polynomials=2), 3),
+        pytest.param(
+            lambda: sngan_generator(latent=6, width=4, injection=True, polynomials=2), 3, marks=pytest.mark.long
+        ),
         pytest.param(small_stylegan, 3, marks=pytest.mark.long),
     ],
     ids=["linear", "sngan", "stylegan"],

@@ -74,7 +74,9 @@ def test_integers_inside_alone_are_said_to_be_that(folder, tflite, tmp_path, cap
     assert {end["dtype"] for end in ends} == {np.float32} and ends[0]["shape_signature"][0] == -1
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision", [PRECISIONS[0], *(pytest.param(p, marks=pytest.mark.long) for p in PRECISIONS[1:])]
+)
 def test_a_fixed_batch_in_other_precisions(folder, tflite, precision, tmp_path):
     file, inputs = tmp_path / "model.tflite", np.load(folder / "inputs.npy")[:3]
     tflite([str(folder / "model" / "1"), "--output", str(file), "--precision", precision, "--fixed_batch"])

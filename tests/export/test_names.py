@@ -54,7 +54,7 @@ def files_of(make, folder, precisions):
     return {**files, "interface": repr(sorted(_interface(version).items())).encode()}
 
 
-@pytest.mark.parametrize("make", [two_tensors, classifier])
+@pytest.mark.parametrize("make", [two_tensors, pytest.param(classifier, marks=pytest.mark.long)])
 def test_files_of_two_builds_are_equal(make, tmp_path):
     precisions = {"float32": ["--precision", "float32"]}
     if make is classifier:

@@ -161,7 +161,9 @@ def test_every_operator_trains_and_comes_back(operator, tmp_path):
 
 
 @tensorflow_only
-@pytest.mark.parametrize("operator, activation", [("full", None), ("spiral", "elu")])
+@pytest.mark.parametrize(
+    "operator, activation", [("full", None), pytest.param("spiral", "elu", marks=pytest.mark.long)]
+)
 def test_encoder_decoder_and_autoencoder_are_exported(operator, activation, tmp_path):
     import tensorflow as tf
 

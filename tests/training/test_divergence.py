@@ -49,7 +49,7 @@ def fit(model, material, workdir, rate=0.01, **options):
     )
 
 
-@pytest.mark.parametrize("strategy", ["none", "mirrored"])
+@pytest.mark.parametrize("strategy", ["none", pytest.param("mirrored", marks=pytest.mark.long)])
 @pytest.mark.parametrize("precision, large", [("float32", 1e14), ("mixed_float16", 2e3)])
 def test_step_layer_order_and_scale_are_named(tmp_path, strategy, precision, large):
     scales = np.ones(STEPS * EPOCHS)
