@@ -1,5 +1,6 @@
 """The sweep trains what is missing, keeps what is there, and goes on after failures and interruptions."""
 
+import contextlib
 import csv
 import json
 import os
@@ -110,27 +111,41 @@ def test_wrong_flags_do_not_take_the_folder(dataset, tmp_path):
     assert rows(tmp_path / "sweep")[0]["failure"] == "" and float(rows(tmp_path / "sweep")[0]["accuracy"]) >= 0
 
 
+def trainer_of(sweep):
+    """Returns the process id of the run of a sweep, or `None` while there is none."""
+    for child in Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text(encoding="ascii").split():
+        # Libraries that it imports start others, which end at once.
+        with contextlib.suppress(OSError):
+            if b"cifar_linear" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    return None
+
+
+@pytest.fixture
 def started(tmp_path):
-    """Starts a sweep of one run and returns it with the process id of that run."""
+    """A sweep of one run, and the process id of that run."""
     options = [f"--workdir={tmp_path}", "--orders=1", "--blocks=1", "--seeds=0", "--noreference"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A shell starts what runs in its background with interrupts ignored, and that is inherited.
     pipes["preexec_fn"] = lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)]
     sweep = subprocess.Popen([sys.executable, ROOT / SCRIPT, *options, "--", "--epochs=100000"], cwd=ROOT, **pipes)
-    while not (children := Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text(encoding="ascii").split()):
+    while not (child := trainer_of(sweep)):
         assert sweep.poll() is None
         time.sleep(0.02)
     # Until the sweep knows of the process that it made.
     time.sleep(0.3)
-    return sweep, int(children[0])
+    yield sweep, child
+    sweep.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")
 
 
 @linux
-def test_a_killed_run_is_told(tmp_path):
-    sweep, child = started(tmp_path)
+def test_a_killed_run_is_told(started, tmp_path):
+    sweep, child = started
     os.kill(child, signal.SIGKILL)
     out, _ = sweep.communicate(timeout=30)
     assert sweep.returncode == 1
@@ -140,8 +155,8 @@ def test_a_killed_run_is_told(tmp_path):
 
 @linux
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
-def test_an_interrupted_sweep_stops_its_run_and_says_how_to_go_on(tmp_path, how):
-    sweep, child = started(tmp_path)
+def test_an_interrupted_sweep_stops_its_run_and_says_how_to_go_on(started, tmp_path, how):
+    sweep, child = started
     sweep.send_signal(how)
     _, err = sweep.communicate(timeout=30)
     assert sweep.returncode == 130 and "Traceback" not in err
