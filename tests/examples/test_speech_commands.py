@@ -62,7 +62,7 @@ def test_again_tested_and_asked(trained, tmp_path):
     assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
     broken = tmp_path / "broken.wav"
     broken.write_bytes(word.read_bytes()[:100])
-    refused = call(SCRIPT, f"--workdir={folder}", f"--networks={networks[0]}", f"--predict={broken}", check=False)
+    refused = call(*asked, f"--predict={broken}", check=False)
     assert refused.returncode == 1 and "error: A clip is a 16-bit PCM WAV file" in refused.stderr
     assert "Traceback" not in refused.stderr
 
