@@ -55,9 +55,8 @@ def test_again_tested_and_asked(trained, tmp_path):
             first["parameters"],
         )
     word = next((folder / "sample" / "ai").glob("*.wav"))
-    answers = run(
-        SCRIPT, f"--workdir={folder}", f"--networks={','.join(networks)}", f"--predict={word}"
-    ).stdout.splitlines()
+    asked = [SCRIPT, f"--workdir={folder}", f"--networks={','.join(networks)}"]
+    answers = run(*asked, f"--predict={word}").stdout.splitlines()
     assert answers[0] == f"{word}, by {folder / networks[0] / 'seed-0'}:" and len(answers) == 6 * len(networks)
     assert {line.split()[1] for line in answers[1:6]} <= {path.name for path in (folder / "sample").iterdir()}
     broken = tmp_path / "broken.wav"
