@@ -368,7 +368,8 @@ def test_bad_folders(tmp_path, change, words):
         assert word in str(caught.value)
 
 
-def test_no_such_folder(tmp_path):
+def test_no_such_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     for path in (tmp_path / "none", "./none", "~/none-of-these"):
         with pytest.raises(FileNotFoundError, match=r"a folder that exists or a name.*none.*not a folder. Correct"):
             imagenet.load(path)
