@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 KERAS = {"keras", "numpy"}
 TENSORFLOW = {*KERAS, "tensorflow"}
 # Of the layers, training needs the checks of arguments, what copies of networks take, and the fade that it moves.
-OF_LAYERS = {".layers.checks", ".layers.copying", ".layers.fade"}
+OF_LAYERS = {".layers.checks", ".layers.copying", ".layers.generation.fade"}
 # What a module of each part may import beside the standard library; parts of ours are named with a dot.
 ALLOWED = {
-    "pinets_tf/kernels": TENSORFLOW,
-    "pinets_tf/layers": {*KERAS, ".kernels", ".layers"},
+    "pinets_tf/fused": TENSORFLOW,
+    "pinets_tf/layers": {*KERAS, ".fused", ".layers"},
     "pinets_tf/models": {"keras", ".layers", ".models"},
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
     "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".files", ".metrics", ".npz"},

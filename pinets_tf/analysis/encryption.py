@@ -10,7 +10,7 @@ from pinets_tf.analysis.degree import degree, in_the_way
 from pinets_tf.analysis.parts import has_graph, paths
 from pinets_tf.analysis.propagation import through
 from pinets_tf.layers import FeaStConv, GATConv, LogMelSpectrogram
-from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
+from pinets_tf.layers.generation.minibatch_deviation import MinibatchDeviation
 
 # What cannot be computed, why, and what stands for it.
 _NO_FUNCTION = (

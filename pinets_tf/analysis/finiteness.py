@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from pinets_tf.analysis.parts import Part, in_order, methods_hidden, parts_of
-from pinets_tf.layers.batch_normalization import ProductOffset
-from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.normalization.batch_normalization import ProductOffset
+from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 _LARGEST_FLOAT16 = 65504.0
 

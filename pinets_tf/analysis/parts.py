@@ -6,7 +6,7 @@ import re
 
 import keras
 
-from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 # The names that polynomial layers give to what serves one order: operators, normalisations, vectors and gates.
 _OF_ONE_ORDER = re.compile(r"(?:U|A|S|V|P|b|gate|normalize)_(\d+)")

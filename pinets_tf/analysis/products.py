@@ -4,7 +4,7 @@ import functools
 
 from pinets_tf.analysis.parts import copied_graph
 from pinets_tf.layers.copying import copy_weights, paired_layers
-from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 def count_products(model):

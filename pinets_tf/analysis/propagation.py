@@ -13,8 +13,8 @@ from keras import ops
 from pinets_tf.analysis.parts import has_graph, in_order
 from pinets_tf.analysis.rules import NotPolynomial, check_call, kind_of, multiplies
 from pinets_tf.layers import NCP, Injection, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
-from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 class Algebra(Protocol):

@@ -17,13 +17,13 @@ from pinets_tf.layers import (
     VertexResample,
     VertexStandardization,
 )
-from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization, ProductOffset
-from pinets_tf.layers.fade import Fade
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
-from pinets_tf.layers.learned_constant import LearnedConstant
-from pinets_tf.layers.noise_injection import NoiseInjection
-from pinets_tf.layers.polynomial import Polynomial
-from pinets_tf.layers.style_mixing import StyleMixing
+from pinets_tf.layers.generation.fade import Fade
+from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.generation.learned_constant import LearnedConstant
+from pinets_tf.layers.generation.noise_injection import NoiseInjection
+from pinets_tf.layers.generation.style_mixing import StyleMixing
+from pinets_tf.layers.normalization.batch_normalization import ProductAffine, ProductBatchNormalization, ProductOffset
+from pinets_tf.layers.polynomial.decomposition import Polynomial
 
 KINDS = ("linear", "sum", "product", "constant")
 

@@ -10,8 +10,8 @@ from pinets_tf.analysis.degree import Degrees, degree
 from pinets_tf.analysis.propagation import sources_of, through
 from pinets_tf.analysis.tracing import nodes, traced
 from pinets_tf.layers import ProdPoly
-from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 _HEADINGS = (
     "Layer (type)",

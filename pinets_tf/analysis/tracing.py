@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import keras
 
 from pinets_tf.analysis.parts import methods_hidden
-from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 class Tensor(NamedTuple):

@@ -3,7 +3,7 @@
 import keras
 
 from pinets_tf.layers.copying import copy_weights
-from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 def fold_normalization(model):

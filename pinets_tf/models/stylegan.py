@@ -7,11 +7,11 @@ import keras
 from pinets_tf.layers import EqualizedLearningRate, Injection
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights
-from pinets_tf.layers.fade import Fade
-from pinets_tf.layers.learned_constant import LearnedConstant
-from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
-from pinets_tf.layers.noise_injection import NoiseInjection
-from pinets_tf.layers.style_mixing import StyleMixing
+from pinets_tf.layers.generation.fade import Fade
+from pinets_tf.layers.generation.learned_constant import LearnedConstant
+from pinets_tf.layers.generation.minibatch_deviation import MinibatchDeviation
+from pinets_tf.layers.generation.noise_injection import NoiseInjection
+from pinets_tf.layers.generation.style_mixing import StyleMixing
 
 _SMALLEST = 4
 _LARGEST = 1024

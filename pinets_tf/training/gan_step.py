@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from pinets_tf.layers.checks import one_of, positive_integer
-from pinets_tf.layers.fade import Fade
+from pinets_tf.layers.generation.fade import Fade
 from pinets_tf.training.cluster import broadcast
 from pinets_tf.training.gan_average import copy_network, decay_at, put_back, update_average, values_of
 from pinets_tf.training.gan_losses import LOSSES, with_r1

@@ -7,7 +7,7 @@ from keras import ops
 
 from pinets_tf.analysis import contributions, degree, first_not_polynomial, register_layer
 from pinets_tf.layers import CCP, NCP, PolynomialResidual
-from pinets_tf.layers.learned_constant import LearnedConstant
+from pinets_tf.layers.generation.learned_constant import LearnedConstant
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, randomise
 from tests.polynomial_degree import assert_polynomial_degree, multiplies_in_float64, normalises_in_float64

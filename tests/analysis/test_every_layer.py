@@ -25,7 +25,7 @@ from pinets_tf.analysis import (
     without_products,
 )
 from pinets_tf.layers import CCP, Injection, PolynomialResidual
-from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.models import fold_normalization
 from tests.conformance.cases import CASES, FIRST, Case, numpy, randomise
 from tests.polynomial_degree import normalises_in_float64

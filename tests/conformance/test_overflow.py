@@ -15,8 +15,8 @@ from pinets_tf.layers import (
     VertexResample,
     VertexStandardization,
 )
-from pinets_tf.layers.horner import HornerLayer
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers.polynomial.horner import HornerLayer
 from tests.conformance.cases import ALL, FIRST, ON_TENSORFLOW, numpy, randomise, tensorflow_only
 
 pytestmark = tensorflow_only  # What float16 holds is the same on every backend.

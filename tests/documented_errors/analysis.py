@@ -12,7 +12,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": ["tests/analysis/test_coefficients.py::test_errors"],
     },
     "analysis.coefficients.evaluate": {"ValueError": ["tests/analysis/test_coefficients.py::test_errors"]},
-    "analysis.conversion.convert": {
+    "analysis.convert.convert": {
         "ValueError": ["tests/analysis/test_conversion.py::test_says_what_cannot_be_converted"]
     },
     "analysis.degree.degree": {"ValueError": ["tests/analysis/test_degree.py::test_errors"]},
@@ -30,7 +30,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
-    "analysis.fitting.fit": {
+    "analysis.fit_polynomial.fit": {
         "ValueError": [
             "tests/analysis/test_fitting.py::test_says_what_cannot_be_fitted",
             "tests/analysis/test_fitting.py::test_counts_its_starts",
@@ -45,7 +45,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "NotPolynomial": ["tests/analysis/test_contributions.py::test_errors"],
         "ValueError": ["tests/analysis/test_contributions.py::test_errors"],
     },
-    "analysis.growth.grow": {"ValueError": ["tests/analysis/test_growth.py::test_says_why_a_layer_cannot_grow"]},
+    "analysis.grow.grow": {"ValueError": ["tests/analysis/test_growth.py::test_says_why_a_layer_cannot_grow"]},
     "analysis.products.without_products": {
         "ValueError": [
             "tests/models/test_generators.py::test_there_are_so_many_products",

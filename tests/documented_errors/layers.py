@@ -27,10 +27,10 @@ OF_SPIRALS = [
 
 
 TESTED: dict[str, dict[str, list[str | Case]]] = {
-    "layers.batch_normalization.BatchNormalization": {
+    "layers.normalization.batch_normalization.BatchNormalization": {
         "ValueError": ["tests/layers/test_batch_normalization.py::test_the_size_of_the_axis_is_known"],
     },
-    "layers.ccp.CCP": {"ValueError": [POLYNOMIALS, f"{INSIDE}[operator of CCP]"]},
+    "layers.polynomial.ccp.CCP": {"ValueError": [POLYNOMIALS, f"{INSIDE}[operator of CCP]"]},
     "layers.copying.copy_layer": {
         "ValueError": [
             Case(
@@ -41,19 +41,19 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
-    "layers.equalized_learning_rate.EqualizedLearningRate": {
+    "layers.generation.equalized_learning_rate.EqualizedLearningRate": {
         "ValueError": [
             f"{WRAPPERS}[{case}]"
             for case in ("no layer, equalised", "no kernel, equalised", "no initializer", "gain", "multiplier")
         ],
     },
-    "layers.feast_conv.FeaStConv": {
+    "layers.mesh.feast_conv.FeaStConv": {
         "ValueError": [
             f"{GRAPHS}[{case}]"
             for case in ("filters", "heads", "neighbors of floats", "keep", "another mesh for FeaSt")
         ],
     },
-    "layers.gat_conv.GATConv": {
+    "layers.mesh.gat_conv.GATConv": {
         "ValueError": [
             f"{GRAPHS}[{case}]"
             for case in (
@@ -67,7 +67,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
-    "layers.gmm_conv.GMMConv": {
+    "layers.mesh.gmm_conv.GMMConv": {
         "ValueError": [
             f"{GRAPHS}[{case}]"
             for case in (
@@ -82,7 +82,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
-    "layers.injection.Injection": {
+    "layers.polynomial.injection.Injection": {
         "ValueError": [
             f"{LAYERS}[{case}]"
             for case in (
@@ -94,21 +94,21 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         ]
         + [f"{INSIDE}[factor of an injection]"],
     },
-    "layers.log_mel_spectrogram.LogMelSpectrogram": {
+    "layers.audio.log_mel_spectrogram.LogMelSpectrogram": {
         "ValueError": [
             "tests/models/test_mel_front_end.py::test_errors_of_the_layer",
             "tests/conformance/test_shapes.py::test_waveforms",
         ],
     },
-    "layers.minibatch_deviation.MinibatchDeviation": {"ValueError": [f"{STYLEGAN}[group]"]},
-    "layers.ncp.NCP": {
+    "layers.generation.minibatch_deviation.MinibatchDeviation": {"ValueError": [f"{STYLEGAN}[group]"]},
+    "layers.polynomial.ncp.NCP": {
         "ValueError": [POLYNOMIALS, f"{LAYERS}[operator changes the size]", f"{INSIDE}[operator of NCP]"]
     },
-    "layers.ncp_skip.NCPSkip": {
+    "layers.polynomial.ncp_skip.NCPSkip": {
         "ValueError": [POLYNOMIALS, f"{LAYERS}[operator changes an unknown size]", f"{INSIDE}[operator of NCPSkip]"]
     },
-    "layers.noise_injection.NoiseInjection": {"ValueError": [f"{STYLEGAN}[noise]"]},
-    "layers.polynomial_residual.PolynomialResidual": {
+    "layers.generation.noise_injection.NoiseInjection": {"ValueError": [f"{STYLEGAN}[noise]"]},
+    "layers.polynomial.polynomial_residual.PolynomialResidual": {
         "ValueError": [
             f"{LAYERS}[{case}]"
             for case in (
@@ -122,25 +122,25 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         ]
         + [f"{INSIDE}[{place}]" for place in ("branch", "shortcut", "factor")],
     },
-    "layers.pooled_product.PooledProduct": {
+    "layers.polynomial.pooled_product.PooledProduct": {
         "ValueError": [
             f"{LAYERS}[{case}]"
             for case in ("pooled order", "pooled factor no layer", "pooled factor width", "pooled vector")
         ]
         + [f"{INSIDE}[factor of a pooled product]"],
     },
-    "layers.prod_poly.ProdPoly": {
+    "layers.polynomial.prod_poly.ProdPoly": {
         "ValueError": [f"{LAYERS}[{case}]" for case in ("no polynomials", "the same layer twice")]
         + [f"{INSIDE}[{place}]" for place in ("first polynomial", "second polynomial")],
     },
-    "layers.spectral_normalization.SpectralNormalization": {
+    "layers.generation.spectral_normalization.SpectralNormalization": {
         "ValueError": [f"{WRAPPERS}[{case}]" for case in ("no layer", "no kernel", "iterations")],
     },
-    "layers.spiral_conv.SpiralConv": {"ValueError": [*OF_SPIRALS]},
-    "layers.spiral_polynomial.SpiralPolynomial": {"ValueError": [*OF_SPIRALS]},
-    "layers.style_mixing.StyleMixing": {
+    "layers.mesh.spiral_conv.SpiralConv": {"ValueError": [*OF_SPIRALS]},
+    "layers.mesh.spiral_polynomial.SpiralPolynomial": {"ValueError": [*OF_SPIRALS]},
+    "layers.generation.style_mixing.StyleMixing": {
         "ValueError": [f"{STYLEGAN}[{case}]" for case in ("styles", "numbers of the styles")],
     },
-    "layers.vertex_resample.VertexResample": {"ValueError": [*OF_SPIRALS]},
-    "layers.vertex_standardization.VertexStandardization": {"ValueError": [*OF_SPIRALS]},
+    "layers.mesh.vertex_resample.VertexResample": {"ValueError": [*OF_SPIRALS]},
+    "layers.normalization.vertex_standardization.VertexStandardization": {"ValueError": [*OF_SPIRALS]},
 }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pinets_tf.layers import BatchNormalization, PolynomialResidual
-from pinets_tf.layers.batch_normalization import ProductBatchNormalization
+from pinets_tf.layers.normalization.batch_normalization import ProductBatchNormalization
 from tests.conformance.cases import numpy, randomise, tensorflow_only
 
 RNG = np.random.default_rng(0)

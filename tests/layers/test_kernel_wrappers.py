@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from pinets_tf.layers import NCP
-from pinets_tf.layers.equalized_learning_rate import EqualizedLearningRate
-from pinets_tf.layers.spectral_normalization import SpectralNormalization
+from pinets_tf.layers.generation.equalized_learning_rate import EqualizedLearningRate
+from pinets_tf.layers.generation.spectral_normalization import SpectralNormalization
 from tests.conformance.cases import numpy, tensorflow_only
 
 

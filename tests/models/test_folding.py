@@ -6,7 +6,7 @@ import pytest
 
 from pinets_tf.analysis import without_products
 from pinets_tf.layers import CCP, NCP, NCPSkip, PolynomialResidual, PooledProduct, SpiralPolynomial
-from pinets_tf.layers.horner import HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.models import fold_normalization
 from tests.conformance.cases import SPIRALS, numpy, randomise
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pinets_tf.analysis import degree, first_not_polynomial
-from pinets_tf.layers.minibatch_deviation import MinibatchDeviation
-from pinets_tf.layers.noise_injection import NoiseInjection
-from pinets_tf.layers.style_mixing import StyleMixing
+from pinets_tf.layers.generation.minibatch_deviation import MinibatchDeviation
+from pinets_tf.layers.generation.noise_injection import NoiseInjection
+from pinets_tf.layers.generation.style_mixing import StyleMixing
 from pinets_tf.models import stylegan
 from pinets_tf.models.stylegan import (
     carry_weights,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from pinets_tf import training
-from pinets_tf.layers.fade import Fade
+from pinets_tf.layers.generation.fade import Fade
 from pinets_tf.training import gan_flags
 from pinets_tf.training.gan import GanLessons, Samples, fit_gan, load_generator, run_gan
 from pinets_tf.training.gan_average import copy_network, decay_at, settle_statistics, update_average

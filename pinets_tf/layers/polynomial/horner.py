@@ -7,16 +7,16 @@ import keras
 from keras import ops
 
 from pinets_tf.layers import masks
-from pinets_tf.layers.batch_normalization import (
+from pinets_tf.layers.checkpointed import Checkpointed
+from pinets_tf.layers.checks import one_of, positive_integer
+from pinets_tf.layers.copying import copy_layer, copy_weights, deserialize_layers
+from pinets_tf.layers.normalization.batch_normalization import (
     BatchNormalization,
     ProductAffine,
     ProductBatchNormalization,
     ProductOffset,
 )
-from pinets_tf.layers.checkpointed import Checkpointed
-from pinets_tf.layers.checks import one_of, positive_integer
-from pinets_tf.layers.copying import copy_layer, copy_weights, deserialize_layers
-from pinets_tf.layers.gated_normalization import (
+from pinets_tf.layers.normalization.gated_normalization import (
     GatedGroupNormalization,
     GatedLayerNormalization,
     GatedProductAffine,

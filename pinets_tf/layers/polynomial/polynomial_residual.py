@@ -5,8 +5,8 @@ import keras
 from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
-from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.layers.template_layer import TemplateLayer
+from pinets_tf.layers.mesh.template_layer import TemplateLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

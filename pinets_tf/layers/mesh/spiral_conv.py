@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from pinets_tf.kernels import neighbor_maps
-from pinets_tf.layers.neighbor_conv import NeighborConv
+from pinets_tf.fused import neighbor_maps
+from pinets_tf.layers.mesh.neighbor_conv import NeighborConv
 
 
 def gather_neighbors(x, table):

@@ -7,7 +7,7 @@ from keras import ops
 
 from pinets_tf.layers.checks import positive_number
 from pinets_tf.layers.copying import uses_default_kernel_initializer
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

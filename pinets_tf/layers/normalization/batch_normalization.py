@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from pinets_tf.kernels import batch_normalization as kernel
+from pinets_tf.fused import batch_normalization as kernel
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

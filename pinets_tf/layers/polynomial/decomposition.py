@@ -6,8 +6,8 @@ from keras import ops
 from pinets_tf.layers import masks
 from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
-from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 # Stands for unknown dimensions where the shape that an operator returns is checked.
 _PROBE_SIZE = 32

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.kernels import neighbor_maps
+from pinets_tf.fused import neighbor_maps
 
 _KNOWN: "weakref.WeakValueDictionary[str, Table]" = weakref.WeakValueDictionary()
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.kernels import neighbor_maps
+from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import positive_integer, positive_number
-from pinets_tf.layers.neighbor_conv import NeighborConv
-from pinets_tf.layers.template_layer import Table
+from pinets_tf.layers.mesh.neighbor_conv import NeighborConv
+from pinets_tf.layers.mesh.template_layer import Table
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from pinets_tf.layers.checks import positive_integer
-from pinets_tf.layers.kernel_wrapper import KernelWrapper
+from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

@@ -8,8 +8,8 @@ from keras import ops
 
 from pinets_tf.layers import masks
 from pinets_tf.layers.copying import copy_layer
-from pinets_tf.layers.horner import HornerLayer
 from pinets_tf.layers.parts import build_part
+from pinets_tf.layers.polynomial.horner import HornerLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

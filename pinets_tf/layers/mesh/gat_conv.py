@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from pinets_tf.layers.checks import one_of, positive_integer
-from pinets_tf.layers.neighbor_conv import NeighborConv
-from pinets_tf.layers.spiral_conv import gather_neighbors
+from pinets_tf.layers.mesh.neighbor_conv import NeighborConv
+from pinets_tf.layers.mesh.spiral_conv import gather_neighbors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

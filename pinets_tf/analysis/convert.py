@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from pinets_tf.analysis.degree import in_the_way
-from pinets_tf.analysis.growth import grow
+from pinets_tf.analysis.grow import grow
 from pinets_tf.analysis.parts import copy_of, has_graph, paths
 from pinets_tf.layers import Injection, PolynomialResidual
 from pinets_tf.layers.checks import positive_integer

@@ -2,7 +2,7 @@
 
 import keras
 
-from pinets_tf.layers.ncp import NCP
+from pinets_tf.layers.polynomial.ncp import NCP
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

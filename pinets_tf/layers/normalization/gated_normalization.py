@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from pinets_tf.layers.batch_normalization import ProductAffine, ProductBatchNormalization
+from pinets_tf.layers.normalization.batch_normalization import ProductAffine, ProductBatchNormalization
 
 
 class _Gate(keras.layers.Layer):

@@ -7,7 +7,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import copy_initializer
 from pinets_tf.layers.parts import build_part, returned_shape
-from pinets_tf.layers.polynomial import Polynomial, probe
+from pinets_tf.layers.polynomial.decomposition import Polynomial, probe
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

@@ -2,7 +2,7 @@
 
 import keras
 
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

@@ -8,7 +8,7 @@ from pinets_tf.analysis.parts import copied_graph, copy_of, has_graph
 from pinets_tf.layers import NCP, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights
-from pinets_tf.layers.polynomial import Polynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
 
 # Normalisations that start as the identity, in training too.
 _START_AS_IDENTITY = (None, "affine", "offset")

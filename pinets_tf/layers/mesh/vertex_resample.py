@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from pinets_tf.kernels import neighbor_maps
+from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import positive_integer
-from pinets_tf.layers.template_layer import TemplateLayer
+from pinets_tf.layers.mesh.template_layer import TemplateLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")

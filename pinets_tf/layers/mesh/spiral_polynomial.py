@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from pinets_tf.kernels import neighbor_maps
+from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_initializer
-from pinets_tf.layers.horner import NORMALIZERS, HornerLayer
-from pinets_tf.layers.spiral_conv import spiral_maps
-from pinets_tf.layers.template_layer import TemplateLayer
+from pinets_tf.layers.mesh.spiral_conv import spiral_maps
+from pinets_tf.layers.mesh.template_layer import TemplateLayer
+from pinets_tf.layers.polynomial.horner import NORMALIZERS, HornerLayer
 
 VARIANTS = ("simple", "full")
 # Normalisations of one long vector.

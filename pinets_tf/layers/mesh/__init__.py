@@ -1,0 +1,1 @@
+"""Convolutions, polynomials and resampling on the vertices of a mesh."""

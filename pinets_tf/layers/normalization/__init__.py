@@ -1,0 +1,1 @@
+"""Batch normalisation of maps, products and vertices."""

@@ -1,0 +1,1 @@
+"""The decompositions of the paper, and the recursion that they share."""
