@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-ON_EVERY_BACKEND = tests/layers tests/conformance tests/analysis/test_degree.py tests/metrics
+ON_EVERY_BACKEND = tests/layers tests/conformance tests/analysis/test_degree.py tests/metrics \
+	tests/test_keras_private.py
 QUICK = tests/layers tests/mesh tests/conformance/test_build.py tests/conformance/test_config.py \
 	tests/conformance/test_degree.py tests/conformance/test_coverage.py tests/analysis/test_degree.py \
-	tests/documented_errors tests/test_rooms.py
+	tests/documented_errors tests/test_rooms.py tests/test_keras_private.py
 # Of what is run once, compiling is most of the time.
 QUICK_COMPILE = --xla_backend_optimization_level=0
 # TensorFlow's notes about the machine would hide what the commands print.

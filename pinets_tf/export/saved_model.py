@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.core.protobuf import saved_model_pb2
 
+from pinets_tf._keras import flatten_layers
 from pinets_tf.export.serving_assets import (
     CARD,
     LABELS,
@@ -199,7 +200,7 @@ def in_float32(model):
     >>> in_float32(model).layers[0].compute_dtype
     'float32'
     """
-    if not any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers()):
+    if not any(layer.compute_dtype in ("float16", "bfloat16") for layer in flatten_layers(model)):
         return model
     warnings.warn(f"{model.name} computes in half precision. It is exported in float32.", stacklevel=3)
     again = type(model).from_config(_without_half_precision(model.get_config()))
@@ -299,7 +300,7 @@ def _name_by_position(model):
     Names of operators in graphs, and of tensors in .tflite, .onnx and .xml files, are made of them.
     """
     names = positional_names(model)
-    for layer in model._flatten_layers(include_self=False):
+    for layer in flatten_layers(model, include_self=False):
         layer.name = names.get(layer.name, layer.name)
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pinets_tf._keras import flatten_layers, history
 from pinets_tf.data import imagenet, images, speech
 from pinets_tf.layers import LogMelSpectrogram
 
@@ -238,7 +239,7 @@ def _fits(model, task):
 
 
 def _front_end(model):
-    layers = model._flatten_layers()
+    layers = flatten_layers(model)
     return next((layer for layer in layers if isinstance(layer, LogMelSpectrogram)), None)
 
 
@@ -255,7 +256,7 @@ def positional_names(model):
     """
     names: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for part in model._flatten_layers():
+    for part in flatten_layers(model):
         for layer in (part, *getattr(part, "operations", ())):
             stem = _stem(layer)
             # Also forward_lstm_3, as Bidirectional calls it.
@@ -285,7 +286,7 @@ def _given_to_outputs(model):
     """Returns for each output the name that it was given, or `None`."""
     if _is_flat(model.output, model.outputs):
         return sorted(model.output)
-    layers = [tensor._keras_history.operation for tensor in model.outputs]
+    layers = [history(tensor).operation for tensor in model.outputs]
     return [None if _stem(layer).replace("_", "") == _kind(layer) else layer.name for layer in layers]
 
 

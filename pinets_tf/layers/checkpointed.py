@@ -1,8 +1,8 @@
 """Layers all of whose parts a `tf.train.Checkpoint` finds."""
 
-from typing import Any
-
 import keras
+
+from pinets_tf._keras import track
 
 
 class Checkpointed(keras.layers.Layer):
@@ -15,8 +15,6 @@ class Checkpointed(keras.layers.Layer):
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        # Other backends have no such method.
-        track: Any = getattr(self, "_track_trackable", None)
-        for number, part in enumerate(value if track and isinstance(value, list) else ()):
+        for number, part in enumerate(value if isinstance(value, list) else ()):
             if isinstance(part, (keras.layers.Layer, keras.Variable)):
-                track(part, f"{name}_{number}", overwrite=True)
+                track(self, part, f"{name}_{number}")

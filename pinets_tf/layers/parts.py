@@ -1,9 +1,11 @@
 """Layers inside of others: built for the shapes that reach them, or refused in words."""
 
+from pinets_tf._keras import flatten_layers
+
 
 def channel_axis(layer):
     """Returns the axis of the channels that a layer computes: 1 if it, or a layer inside, has them first, else -1."""
-    inner = [] if layer is None else layer._flatten_layers()
+    inner = [] if layer is None else flatten_layers(layer)
     return 1 if any(getattr(part, "data_format", None) == "channels_first" for part in inner) else -1
 
 
@@ -30,7 +32,7 @@ def _asked(name, layer, shape, build):
     fewest, exact = (getattr(layer.input_spec, name, None) for name in ("min_ndim", "ndim"))
     if len(shape) < (fewest or 0) or len(shape) != (exact or len(shape)):
         raise _refused(name, layer, shape, f"it takes {'exactly' if exact else 'at least'} {exact or fewest} axes")
-    if 0 in shape[1:] and any(hasattr(inner, "kernel_size") for inner in layer._flatten_layers()):
+    if 0 in shape[1:] and any(hasattr(inner, "kernel_size") for inner in flatten_layers(layer)):
         raise _refused(name, layer, shape, "it has no convolution of an empty axis")
     try:
         if build and not layer.built:

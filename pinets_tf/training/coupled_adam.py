@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from pinets_tf._keras import has_weight_decay
+
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
 class CoupledAdam(keras.optimizers.Adam):
@@ -32,7 +34,7 @@ class CoupledAdam(keras.optimizers.Adam):
         self.l2 = float(l2)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.l2 and self._use_weight_decay(variable):
+        if self.l2 and has_weight_decay(self, variable):
             gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, self.l2))
         super().update_step(gradient, variable, learning_rate)
 

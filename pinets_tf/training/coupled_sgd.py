@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf._keras import flatten_layers, has_weight_decay, variable_index
+
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
 class CoupledSGD(keras.optimizers.SGD):
@@ -33,13 +35,13 @@ class CoupledSGD(keras.optimizers.SGD):
         self.l2 = float(l2)
 
     def update_step(self, gradient, variable, learning_rate):
-        if self.l2 and self._use_weight_decay(variable):
+        if self.l2 and has_weight_decay(self, variable):
             gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, self.l2))
         if self.momentum == 0 or isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable, learning_rate)
             return
         # One operation instead of five, with one pass over the memory; the same arithmetic.
-        momentum = self.momentums[self._get_variable_index(variable)]
+        momentum = self.momentums[variable_index(self, variable)]
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=_handle(variable),
             accum=_handle(momentum),
@@ -60,7 +62,7 @@ def normalization_variables(network):
         keras.layers.GroupNormalization,
         keras.layers.LayerNormalization,
     )
-    layers = [layer for layer in network._flatten_layers() if isinstance(layer, kinds)]
+    layers = [layer for layer in flatten_layers(network) if isinstance(layer, kinds)]
     return [variable for layer in layers for variable in layer.trainable_variables]
 
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf._keras import flatten_layers, seed_generators
 from pinets_tf.layers.copying import copy_weights, paired_layers, paired_weights
 
 
@@ -12,7 +13,7 @@ def copy_network(network):
     copy = keras.models.clone_model(network)
     copy_weights(copy, network)
     for new, old in paired_layers(copy, network):
-        for new_seeds, old_seeds in zip(new._seed_generators, old._seed_generators):
+        for new_seeds, old_seeds in zip(seed_generators(new), seed_generators(old)):
             new_seeds.state.assign(old_seeds.state)
     return copy
 
@@ -49,7 +50,7 @@ def settle_statistics(generator, latents):
     Raises:
         ValueError: if there is no batch.
     """
-    layers = [layer for layer in generator._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [layer for layer in flatten_layers(generator) if isinstance(layer, keras.layers.BatchNormalization)]
     if not layers:
         return
     statistics = [variable for layer in layers for variable in (layer.moving_mean, layer.moving_variance)]

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from pinets_tf._keras import flatten_layers
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.generation.fade import Fade
 from pinets_tf.training.cluster import broadcast
@@ -357,7 +358,7 @@ class Adversaries:
 
 def _built(optimizer, network):
     """Returns an optimizer that has its variables, with loss scaling if a layer of the network computes in float16."""
-    half = any(layer.compute_dtype == "float16" for layer in network._flatten_layers())
+    half = any(layer.compute_dtype == "float16" for layer in flatten_layers(network))
     if half and not scales_loss(optimizer):
         # Keras adds it in `compile` alone.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -366,4 +367,4 @@ def _built(optimizer, network):
 
 
 def _fades(network):
-    return [layer for layer in network._flatten_layers() if isinstance(layer, Fade)]
+    return [layer for layer in flatten_layers(network) if isinstance(layer, Fade)]
