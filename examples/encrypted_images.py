@@ -27,7 +27,7 @@ import numpy as np
 from absl import app, flags
 
 from pinets_tf import script, training
-from pinets_tf.analysis import encrypted_ready
+from pinets_tf.analysis import encryption_report
 from pinets_tf.data import images
 from pinets_tf.layers import CCP
 
@@ -141,7 +141,7 @@ def main(argv):
     x_train, x_test = (((x - mean) / deviation).astype("float32") for x in (x_train, x_test))
     training.set_up("none", seed=FLAGS.seed)
     network = build(x_train.shape[-1], data.classes)
-    report = encrypted_ready(network)
+    report = encryption_report(network)
     with training.exit_on_bad_input():
         if FLAGS.images > len(data.x_test):
             raise ValueError(

@@ -1,16 +1,18 @@
 """What a polynomial network is: its degree, its terms, its products, and where its numbers stop being finite."""
 
 from pinets_tf.analysis.coefficients import Coefficients, coefficients, evaluate
+from pinets_tf.analysis.collapse_affine import collapse_affine
+from pinets_tf.analysis.contributions import contributions
 from pinets_tf.analysis.convert import ConversionReport, convert
 from pinets_tf.analysis.degree import degree, first_not_polynomial
-from pinets_tf.analysis.encryption import EncryptionObstacle, EncryptionReport, encrypted_ready
+from pinets_tf.analysis.encryption import EncryptionObstacle, EncryptionReport, encryption_report
 from pinets_tf.analysis.finiteness import NotFinite, first_not_finite
 from pinets_tf.analysis.fit_polynomial import fit
-from pinets_tf.analysis.grading import contributions, truncate
 from pinets_tf.analysis.grow import grow
-from pinets_tf.analysis.products import count_products, product_stages, without_products
-from pinets_tf.analysis.rules import NotPolynomial, register_layer
+from pinets_tf.analysis.kinds import NotPolynomial, register_layer
 from pinets_tf.analysis.summary import BlockSummary, PolynomialSummary, polynomial_summary
+from pinets_tf.analysis.truncate import truncate
+from pinets_tf.analysis.without_products import count_products, product_stages, without_products
 
 __all__ = [
     "BlockSummary",
@@ -22,11 +24,12 @@ __all__ = [
     "NotPolynomial",
     "PolynomialSummary",
     "coefficients",
+    "collapse_affine",
     "contributions",
     "convert",
     "count_products",
     "degree",
-    "encrypted_ready",
+    "encryption_report",
     "evaluate",
     "first_not_finite",
     "first_not_polynomial",

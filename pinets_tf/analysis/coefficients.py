@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from pinets_tf import _keras
+from pinets_tf.analysis.contributions import check_polynomial, computed_by, contributions
 from pinets_tf.analysis.degree import degree
-from pinets_tf.analysis.grading import Grading, check_polynomial, computed_by, contributions
-from pinets_tf.analysis.parts import input_shapes
-from pinets_tf.analysis.propagation import through
+from pinets_tf.analysis.homogeneous_parts import HomogeneousParts
+from pinets_tf.analysis.model_graph import input_shapes
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_layer, copy_weights
 
@@ -180,7 +181,7 @@ def _polarised(model, shapes, rows):
     # Entries share most of their points.
     points = np.concatenate([np.sort(np.where(subset, rows, zero), axis=1) for subset in subsets])
     points, where = np.unique(points, axis=0, return_inverse=True)
-    f_n, values = _part(model, shapes, n, points, Grading), 0.0
+    f_n, values = _part(model, shapes, n, points, HomogeneousParts), 0.0
     for subset, at in zip(subsets, where.reshape(len(subsets), -1)):
         values = values + (-1) ** (n - subset.sum()) * f_n[at]
     return values / math.factorial(n)
@@ -191,8 +192,8 @@ def _multiplied(model, shapes, rows):
     return _part(model, shapes, rows.shape[1], rows, _Windows)
 
 
-class _Windows(Grading):
-    """The algebra of parts that take another vector in each of their axes.
+class _Windows(HomogeneousParts):
+    """The interpreter of parts that take another vector in each of their axes.
 
     Of an entry (i_1, ..., i_n), the part of degree j holds the values at e_{i_a}, ..., e_{i_(a+j-1)} for each first
     axis a: the rows of all entries for the first a, then those for the next one, up to n - j + 1. A factor of a product
@@ -207,18 +208,18 @@ class _Windows(Grading):
         return part[start : start + self.rows(total)]
 
 
-def _part(model, shapes, n, rows, algebra):
+def _part(model, shapes, n, rows, reading):
     """Returns part n of a float64 model, an array (rows, o), for rows of indices.
 
-    By `Grading` it is that at the sum of the unit vectors of each row, where the size of the input stands for zero; by
-    `_Windows` that at these vectors one after another.
+    By `HomogeneousParts` it is that at the sum of the unit vectors of each row, where the size of the input stands for
+    zero; by `_Windows` that at these vectors one after another.
     """
     size = sum(map(_size, shapes))
     ends = np.cumsum([_size(shape) for shape in shapes])[:-1]
 
     def inputs(chunk):
         # The axes of `_Windows` come one after another, each with all entries.
-        chunk = chunk.T.reshape(-1, 1) if algebra is _Windows else chunk
+        chunk = chunk.T.reshape(-1, 1) if reading is _Windows else chunk
         z = np.zeros((len(chunk), size + 1))
         np.add.at(z, (np.arange(len(chunk))[:, None], chunk), 1.0)
         parts = zip(np.split(z[:, :-1], ends, axis=1), shapes)
@@ -226,9 +227,9 @@ def _part(model, shapes, n, rows, algebra):
 
     def part(tensors):
         batch = tensors[0].shape[0]
-        grading = algebra(batch // n if algebra is _Windows else batch, n)
-        (value,) = through(grading, model, [grading.start(x) for x in tensors])
-        return [value[n] if n in value else ops.zeros((grading.batch, *value[0].shape[1:]), "float64")]
+        on = reading(batch // n if reading is _Windows else batch, n)
+        (value,) = on.outputs(model, [on.start(x) for x in tensors])
+        return [value[n] if n in value else ops.zeros((on.batch, *value[0].shape[1:]), "float64")]
 
     compute = computed_by(model, part)
     chunks = np.array_split(rows, -(-rows.size * size // _MOST_INPUTS))
@@ -276,7 +277,7 @@ def _output_shape(model, shapes):
 
 def _in_float64(model):
     """Returns a copy of a model of which every layer is of float64, or the model where it is one."""
-    computing = [x for x in model._flatten_layers() if not isinstance(x, (keras.Model, keras.layers.InputLayer))]
+    computing = [x for x in _keras.flatten_layers(model) if not isinstance(x, (keras.Model, keras.layers.InputLayer))]
     if all(layer.dtype_policy.name == "float64" for layer in computing):
         return model
     try:

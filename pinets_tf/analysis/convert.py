@@ -4,9 +4,10 @@ import dataclasses
 
 import keras
 
+from pinets_tf._keras import flatten_layers, history
 from pinets_tf.analysis.degree import in_the_way
 from pinets_tf.analysis.grow import grow
-from pinets_tf.analysis.parts import copy_of, has_graph, paths
+from pinets_tf.analysis.model_graph import copy_of, has_graph, paths, rewritten_graph
 from pinets_tf.layers import Injection, PolynomialResidual
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights
@@ -185,10 +186,6 @@ class _Rewriting:
 
     def rewrite(self, model, at_output):
         """Returns the new model; the activations of the layers `at_output` stay."""
-        # A functional model around the same graph, since sequential ones cannot be rewritten, and so not compiled.
-        sequential = isinstance(model, keras.Sequential)
-        ends = (model.inputs[0], model.outputs[0]) if sequential else (model.input, model.output)
-        graph = keras.Model(*ends, name=model.name)
         self.names |= {layer.name for layer in model.layers}
 
         def copied(layer):
@@ -200,9 +197,7 @@ class _Rewriting:
         def called(new, *args, **kwargs):
             return self.called(new, self.origins[id(new)], at_output, args, kwargs)
 
-        # With the names of the inputs, for which Keras 3.15 takes those of the tensors.
-        inputs = keras.tree.map_structure(_new_input, graph.input)
-        return keras.models.clone_model(graph, inputs, clone_function=copied, call_function=called)
+        return rewritten_graph(model, copied, called)
 
     def copied(self, layer, at_output):
         if has_graph(layer):
@@ -301,11 +296,6 @@ def _policy(dtype):
     return f"mixed_{dtype}" if dtype in ("float16", "bfloat16") else dtype
 
 
-def _new_input(tensor):
-    layer = tensor._keras_history.operation
-    return type(layer).from_config(layer.get_config()).output
-
-
 def _is_plus(operation):
     """Returns whether an operation is the sum of two symbolic tensors, whose class Keras does not export."""
     kind = type(operation)
@@ -334,8 +324,7 @@ def _distances(tensor):
     """Returns by how many layers each tensor is before `tensor`, by the identity of the tensor."""
     found, left = {id(tensor): 0}, [tensor]
     for later in left:
-        operation, node, _ = later._keras_history
-        for earlier in operation._inbound_nodes[node].input_tensors:
+        for earlier in history(later).node.input_tensors:
             if id(earlier) not in found:
                 found[id(earlier)] = found[id(later)] + 1
                 left.append(earlier)
@@ -344,11 +333,11 @@ def _distances(tensor):
 
 def _at_output(model):
     """Returns the layers that make the outputs of a model."""
-    return {id(tensor._keras_history.operation) for tensor in model.outputs}
+    return {id(history(tensor).operation) for tensor in model.outputs}
 
 
 def _channels_first(model):
-    return any(getattr(layer, "data_format", None) == "channels_first" for layer in model._flatten_layers())
+    return any(getattr(layer, "data_format", None) == "channels_first" for layer in flatten_layers(model))
 
 
 def _obstacles(model):

@@ -4,10 +4,10 @@ import inspect
 
 import keras
 
-from pinets_tf.analysis.parts import input_shapes, paths
-from pinets_tf.analysis.propagation import as_outputs, check_graph, through
-from pinets_tf.analysis.rules import NotPolynomial, kind_of
-from pinets_tf.layers import Injection
+from pinets_tf import _keras
+from pinets_tf.analysis.kinds import NotPolynomial, kind_of
+from pinets_tf.analysis.model_graph import input_shapes, paths
+from pinets_tf.analysis.reading import Reading, as_outputs, check_graph
 
 
 def degree(model):
@@ -74,34 +74,33 @@ def first_not_polynomial(model):
 def in_the_way(model):
     """Returns all layers that make a model of a graph no polynomial, in the order of computation."""
     collected = _Collected()
-    through(collected, model, [1] * len(model.inputs))
+    collected.outputs(model, [1] * len(model.inputs))
     return list(collected.layers.values())
 
 
 def _degrees(model):
     check_graph(model)
-    return through(Degrees(), model, [1] * _number_of_inputs(model))
+    return Degrees().outputs(model, [1] * number_of_inputs(model))
 
 
-def _number_of_inputs(layer):
-    if isinstance(layer, Injection):
-        return 2
+def number_of_inputs(layer):
+    """Returns how many inputs a layer or model takes, or raises a `ValueError` where it is not known."""
     if not isinstance(layer, keras.layers.Layer):
-        return len(layer._inbound_nodes[0].input_tensors)
-    known = len(input_shapes(layer))
-    if not known:
-        _check_takes_one(layer)
-    return known or 1
+        return len(_keras.inbound_nodes(layer)[0].input_tensors)
+    return len(input_shapes(layer)) or _number_of_arguments(layer)
 
 
-def _check_takes_one(layer):
-    """Raises a `ValueError` for a layer of which it is not known how many inputs it takes."""
+def _number_of_arguments(layer):
+    """Returns how many inputs a layer takes that was never called, or raises a `ValueError` where it is not known."""
     try:
         kind = kind_of(layer)
+    except NotPolynomial:
+        return 1
+    if kind == "polynomial":
+        return len(inspect.signature(layer.recursion).parameters) - 1
+    try:
         if callable(kind):
             inspect.signature(kind).bind(1)
-    except NotPolynomial:
-        return
     except TypeError:
         kind = "product"
     if kind == "product":
@@ -110,40 +109,45 @@ def _check_takes_one(layer):
             f"Received: {layer.name} of type {type(layer).__name__}, which was never called. Call it once, or pass a "
             "model that it is part of."
         )
+    return 1
 
 
-class Degrees:
-    """The algebra of degrees. In the place of one stands the first layer for which there is none."""
+class Degrees(Reading):
+    """Of which degree is it in the inputs?
 
-    def affine(self, function, values, multiplies=True):
+    A value is a number, or the first layer for which there is none.
+    """
+
+    def affine(self, function, *values, multiplies=True):
         return _unless_unknown(max, values)
 
     def cast(self, function, value):
         return value
 
-    def add(self, values):
+    def add(self, *values):
         return _unless_unknown(max, values)
 
-    def multiply(self, function, values):
+    def product(self, function, *values):
         return _unless_unknown(sum, values)
 
-    def constant(self, function, values):
+    def constant(self, function, *values):
         return 0
 
-    def by_degree(self, layer, rule, values):
+    def by_degree(self, layer, rule, *values):
         return _unless_unknown(lambda degrees: rule(*degrees), values)
 
-    def unknown(self, layer, error, values):
-        return _unless_unknown(lambda _: layer, values)
+    def unknown(self, layer, error, function, *values):
+        return _unless_unknown(lambda _: getattr(layer, "part_of", layer), values)
 
 
 class _Collected(Degrees):
-    """That of degrees, which goes on behind what is not known, and keeps these layers by their identity."""
+    """The same, which goes on behind what is not known, and keeps these layers by their identity."""
 
     def __init__(self):
+        super().__init__()
         self.layers = {}
 
-    def unknown(self, layer, error, values):
+    def unknown(self, layer, error, function, *values):
         self.layers[id(layer)] = layer
         return max(values)
 

@@ -6,11 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.analysis.parts import Part, in_order, methods_hidden, parts_of
-from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
-from pinets_tf.layers.normalization.batch_normalization import ProductOffset
-from pinets_tf.layers.polynomial.decomposition import Polynomial
-from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf import _keras
+from pinets_tf.analysis.model_graph import Part, in_order, parts_of
+from pinets_tf.layers.polynomial.interpreter import Tensors, reader
+from pinets_tf.layers.polynomial.step import Step
 
 _LARGEST_FLOAT16 = 65504.0
 
@@ -91,11 +90,13 @@ def first_not_finite(model, inputs, training=False):
     if found is not None:
         return found
     states = [(weight, ops.convert_to_numpy(weight)) for weight in model.variables if not weight.trainable]
-    watch = _Watch(inputs)
+    watch = _Watch(parts, inputs)
+    before = reader.set(watch.reading)
     try:
-        with watch.over(parts):
+        with _keras.calls_seen_by(watch.call):
             model(inputs, training=training)
     finally:
+        reader.reset(before)
         for weight, value in states:
             weight.assign(value)
     return watch.found
@@ -120,81 +121,46 @@ def _first_input(model, inputs):
 
 def _first_weight(parts):
     for part in parts:
-        for weight in _own_weights(part.layer):
+        for weight in _keras.own_variables(part.layer):
             if _look(weight)[0] is not None:
                 return NotFinite(part.path, f"weight {weight.name}", _dtype(weight), part.order_of(weight.name))
     return None
 
 
-def _own_weights(layer):
-    """Returns the weights of a layer without those of the layers inside."""
-    return [*getattr(layer, "_trainable_variables", ()), *getattr(layer, "_non_trainable_variables", ())]
-
-
 class _Watch:
     """Looks at what goes into and out of each layer and each step, and keeps the first number that is not finite."""
 
-    def __init__(self, inputs):
+    def __init__(self, parts, inputs):
         self.found: NotFinite | None = None
+        self.parts = {id(part.layer): part for part in parts}
         # The largest magnitude that an output of each shape had: where a cast overflows, what it came from.
         self._largest: dict[tuple, float] = {}
-        self._steps: dict[int, _Step] = {}
+        # The steps that are computed now, by the layer.
+        self.steps: dict[int, _Step] = {}
         self._keep_largest(inputs)
 
-    def over(self, parts):
-        """Returns a context that looks on as the layers are called."""
-        return methods_hidden([(part.layer, self._watched(part)) for part in parts])
+    def reading(self, layer, *of_masks):
+        """Returns what reads the recursion of a layer that is called."""
+        return (
+            _WatchedTensors(self, self.parts[id(layer)], *of_masks) if id(layer) in self.parts else Tensors(*of_masks)
+        )
 
-    def _watched(self, part):
-        layer = part.layer
-        if isinstance(part.parent, KernelWrapper):
-            # The wrapper computes with a view of the layer inside, which must keep its own methods.
-            return {}
-        name = "quantized_call" if getattr(layer, "quantization_mode", None) else "call"
-        watched = {name: self._watched_call(getattr(layer, name), part)}
-        if isinstance(layer, HornerLayer):
-            watched["_step"] = self._watched_step(layer._step, part)
-        if isinstance(layer, Polynomial):
-            watched["_first"] = self._watched_first(layer._first, part)
-        return watched
+    def call(self, layer, compute, args, kwargs):
+        """Computes a call of a layer or operation; a wrapper computes with a view of its layer, which is no part."""
+        part = self.parts.get(id(layer))
+        if part is None:
+            return compute(*args, **kwargs)
+        order = layer.order if hasattr(layer, "steps") else part.order
+        # What goes into a normalisation within a step is its product, and what comes out is part of the step.
+        step = self.steps.get(id(part.parent))
+        self.check([args, kwargs], *(step.about("sum") if step else (part, "input", part.order)))
+        outputs = compute(*args, **kwargs)
+        about = step.about("normalisation") if step else (part, "output", order, [args, kwargs])
+        self.check(outputs, *about)
+        self._keep_largest(outputs)
+        return outputs
 
-    def _watched_call(self, call, part):
-        order = part.layer.order if isinstance(part.layer, HornerLayer) else part.order
-
-        def watched(*args, **kwargs):
-            # What goes into a normalisation within a step is its product, and what comes out is part of the step.
-            step = self._steps.get(id(part.parent))
-            self._check([args, kwargs], *(step.about("sum") if step else (part, "input", part.order)))
-            outputs = call(*args, **kwargs)
-            about = step.about("normalisation") if step else (part, "output", order, [args, kwargs])
-            self._check(outputs, *about)
-            self._keep_largest(outputs)
-            return outputs
-
-        return watched
-
-    def _watched_first(self, first, part):
-        def watched(z):
-            x = first(z)
-            self._check(x, part, "product of order 1", 1)
-            return x
-
-        return watched
-
-    def _watched_step(self, step, part):
-        def watched(n, factor, state, *others, **named_others):
-            added = [others, named_others]
-            for what, values in (("factor", factor), ("state", state), ("carry", added)):
-                self._check(values, part, f"{what} of order {n}", n)
-            now = self._steps[id(part.layer)] = _Step(part, n, factor, state, added)
-            x = step(n, factor, state, *others, **named_others)
-            del self._steps[id(part.layer)]
-            self._check(x, *now.about("sum"))
-            return x
-
-        return watched
-
-    def _check(self, values, part, what, order, origin=None):
+    def check(self, values, part, what, order, origin=None):
         """Keeps what the first number that is not finite in `values` is, which were computed from `origin`."""
         if self.found is not None:
             return
@@ -213,33 +179,51 @@ class _Watch:
                 self._largest[shape] = max(self._largest.get(shape, 0.0), _look_if_computed(value)[1])
 
 
+class _WatchedTensors(Tensors):
+    """What is the value, and is it finite?"""
+
+    def __init__(self, watch, part, *of_masks):
+        super().__init__(*of_masks)
+        self.watch, self.part, self.n = watch, part, 1
+
+    def scale(self, weight, value):
+        x = super().scale(weight, value)
+        if self.n == 1:
+            self.watch.check(x, self.part, "product of order 1", 1)
+        return x
+
+    def step(self, step, factor, state, **added):
+        self.n = step.n
+        for what, values in (("factor", factor), ("state", state), ("carry", added)):
+            self.watch.check(values, self.part, f"{what} of order {step.n}", step.n)
+        now = self.watch.steps[id(step.layer)] = _Step(self.part, step, factor, state, added)
+        x = super().step(step, factor, state, **added)
+        del self.watch.steps[id(step.layer)]
+        self.watch.check(x, *now.about("sum"))
+        return x
+
+
 @dataclasses.dataclass(frozen=True)
 class _Step:
     """A step n of a polynomial layer as it is computed."""
 
     part: Part
-    n: int
+    step: Step
     factor: object
     state: object
     added: object
 
     def about(self, otherwise):
-        """Returns what `_Watch._check` says about a number of this step, which is `otherwise` if not the product."""
+        """Returns what `_Watch.check` says about a number of this step, which is `otherwise` if not the product."""
         origin = [self.factor, self.state, self.added]
-        return self.part, lambda: f"{self._product_or(otherwise)} of order {self.n}", self.n, origin
+        return self.part, lambda: f"{self._product_or(otherwise)} of order {self.step.n}", self.step.n, origin
 
     def _product_or(self, otherwise):
-        layer = self.part.layer
-        if self.n - 1 > layer.computed_products:
+        if self.step.is_left_out:
             return otherwise
         factor, state = (ops.convert_to_numpy(x).astype("float64") for x in (self.factor, self.state))
-        normalizer = layer.normalizers[self.n - 2]
-        # In float16 the product is formed in float32, and as large as it is rounded where nothing normalises it so.
-        rounded = normalizer is None or normalizer.autocast or isinstance(normalizer, ProductOffset)
-        if layer.compute_dtype == "float16" and rounded:
-            limit = _LARGEST_FLOAT16
-        else:
-            limit = float(np.finfo("float64" if layer.compute_dtype == "float64" else "float32").max)
+        dtype = self.step.dtype_of_products
+        limit = _LARGEST_FLOAT16 if dtype == "float16" else float(np.finfo(dtype).max)
         with np.errstate(over="ignore"):
             return "product" if np.abs(factor * state).max() > limit else otherwise
 
@@ -247,10 +231,10 @@ class _Step:
 def _first_cast(part):
     """Returns the weight of a layer that is too large for the type in which it is used, or `None`."""
     layer = part.layer
-    for weight in _own_weights(layer) if getattr(layer, "autocast", False) else ():
-        if _is_float(weight) and weight._autocast:
+    for weight in _keras.own_variables(layer) if getattr(layer, "autocast", False) else ():
+        if _is_float(weight) and _keras.is_cast(weight):
             # As it is stored: within a call its `value` has been cast.
-            stored = ops.convert_to_tensor(weight._value)
+            stored = ops.convert_to_tensor(_keras.stored_value(weight))
             bad, _ = _look(ops.cast(stored, layer.compute_dtype))
             if bad is not None:
                 order = part.order_of(weight.name)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
+from pinets_tf._keras import flatten_layers
 from pinets_tf.analysis.coefficients import Coefficients, evaluate
 from pinets_tf.layers import CCP, NCP, NCPSkip
 from pinets_tf.layers.checks import positive_integer
@@ -102,7 +103,7 @@ def _check_layer(layer):
         wrong = [name for name in ("operator", "normalize", "products", "quantized") if config.get(name) is not None]
         wrong += [name for name in ("identity_factors", "learn_skip") if getattr(layer, name, False)]
         wrong += ["units=None"] if layer.units is None else []
-        wrong += ["LoRA adapters"] if any(getattr(x, "lora_enabled", False) for x in layer._flatten_layers()) else []
+        wrong += ["LoRA adapters"] if any(getattr(x, "lora_enabled", False) for x in flatten_layers(layer)) else []
         trouble = f"has {', '.join(wrong)}" if wrong else None
     if trouble is not None:
         raise ValueError(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf.analysis.parts import copied_graph, copy_of, has_graph
+from pinets_tf.analysis.model_graph import copied_graph, copy_of, has_graph
 from pinets_tf.layers import NCP, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.copying import copy_weights

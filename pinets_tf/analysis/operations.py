@@ -61,6 +61,16 @@ def kind_of_operation(operation, node):
     return "product" if name in _PRODUCTS else None
 
 
+def is_elementwise(operation):
+    """Returns whether a layer or operation that is a product multiplies numbers at the same place, in order."""
+    if isinstance(operation, keras.layers.Multiply) or _name(operation) == "Multiply":
+        return True
+    if _name(operation) != "Einsum":
+        return False
+    operands, _, result = operation.subscripts.replace(" ", "").partition("->")
+    return operands.split(",")[0] == result and set(operands) <= {*result, ","}
+
+
 def operation_multiplies(operation):
     """Returns whether an operation that is "linear" or a "sum" multiplies numbers."""
     return _name(operation) in _MAPS

@@ -5,13 +5,9 @@ import math
 
 import keras
 
-from pinets_tf.analysis.costs import cost
+from pinets_tf.analysis.costs import Costs
 from pinets_tf.analysis.degree import Degrees, degree
-from pinets_tf.analysis.propagation import sources_of, through
-from pinets_tf.analysis.tracing import nodes, traced
-from pinets_tf.layers import ProdPoly
-from pinets_tf.layers.polynomial.decomposition import Polynomial
-from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.analysis.model_graph import has_graph
 
 _HEADINGS = (
     "Layer (type)",
@@ -121,7 +117,8 @@ def polynomial_summary(model):
     A model within the model is shown with its own layers. What is not known to this function, such as a
     recurrent layer or one of yours, has its parameters counted and `None` (as a text, "unknown") for its
     multiplications. A layer of yours says what it takes by a method `multiply_adds(input_shape)`, which gets the shape
-    of its input with a batch of one, or a list of shapes, and returns a number.
+    of its input with a batch of one, or a list of shapes, and returns a number, or a pair of
+    the multiply-adds and the products.
 
     Args:
         model: a functional or sequential Keras model, all sizes of whose inputs are known but for the batch.
@@ -147,18 +144,13 @@ def polynomial_summary(model):
 
     Source: ours.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not has_graph(model) or not getattr(model, "inputs", None):
+        reason = "whose `call` does something else" if getattr(model, "inputs", None) else "which has none"
         raise ValueError(
             "The blocks of a model are those of the graph of a functional or sequential model. "
-            f"Received: {model!r}, which has none. Pass keras.Model(inputs, outputs)."
+            f"Received: {model!r}, {reason}. Pass keras.Model(inputs, outputs)."
         )
-    call = traced(model)
-    if nodes(call) is None:
-        raise ValueError(
-            "The blocks of a model are those of the graph of a functional or sequential model. "
-            f"Received: {model!r}, whose `call` does something else. Pass keras.Model(inputs, outputs)."
-        )
-    rows = tuple(_rows(call, "", [1] * len(model.inputs), set()))
+    rows = tuple(_rows(model, "", [1] * len(model.inputs), _samples(model), set()))
     total = BlockSummary(
         layer=model.name,
         kind=type(model).__name__,
@@ -205,39 +197,50 @@ def _sum(values):
     return None if None in values else sum(values)
 
 
-def _rows(call, prefix, degrees_of_inputs, counted):
-    """Yields the rows of what a model calls whose inputs have these degrees, nothing if that is not its graph.
+def _samples(model):
+    """Returns symbolic inputs of a batch of one."""
+    for x in model.inputs:
+        if None in x.shape[1:]:
+            raise ValueError(
+                "What a model costs depends on all sizes of its inputs but the batch. "
+                f"Received: the input {x.name} of {model.name}, of shape {tuple(x.shape)}. "
+                "Make the model for one size, such as keras.Input((224, 224, 3))."
+            )
+    return [keras.KerasTensor((1, *x.shape[1:]), x.dtype) for x in model.inputs]
+
+
+def _rows(model, prefix, degrees, samples, counted):
+    """Yields the rows of what a model calls whose inputs have these degrees and samples.
 
     `counted` has the weights that stand in a row already.
     """
-    degrees = {id(x): known for x, known in zip(call.layer.inputs, degrees_of_inputs)}
-    for node, child in zip(nodes(call) or (), call.children):
-        layer, path = child.layer, f"{prefix}{child.layer.name}"
-        given = [degrees[id(x)] for x in sources_of(node)]
-        reached = through(Degrees(), layer, given, node=node)
-        reached = reached * len(node.outputs) if len(reached) == 1 else reached
-        degrees |= {id(x): known for x, known in zip(node.outputs, reached)}
-        inside = ()
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            inside = tuple(_rows(child, f"{path}/", given, counted))
-        yield from inside or [_row(child, node, path, reached[0], counted)]
+    on_degrees = Degrees()
+    graph = on_degrees.graph_of(model)
+    known, sizes = dict(zip(graph.inputs, degrees)), dict(zip(graph.inputs, samples))
+    for call, given, reached in on_degrees.calls(graph, known):
+        costs, inputs = Costs(), [sizes[key] for key in call.sources]
+        outputs = costs.outputs(call.operation, inputs, call)
+        sizes |= dict(zip(call.outputs, outputs))
+        path = f"{prefix}{call.operation.name}"
+        if has_graph(call.operation) and getattr(call.operation, "inputs", None):
+            yield from _rows(call.operation, f"{path}/", given, inputs, counted)
+        else:
+            yield _row(call.operation, costs, path, reached[0], outputs[0], counted)
 
 
-def _row(call, node, path, reached, counted):
-    layer = call.layer
+def _row(layer, costs, path, reached, output, counted):
     new = {id(weight): weight for weight in getattr(layer, "weights", ()) if id(weight) not in counted}
     counted.update(new)
-    costs = cost(call)
-    multiply_adds, products = (None, None) if costs.multiplications is None else costs.multiplications
+    has_recursion = hasattr(layer, "recursion")
     return BlockSummary(
         layer=path,
         kind=type(layer).__name__,
-        output_shape=tuple(node.outputs[0].shape),
-        order=layer.order if isinstance(layer, (HornerLayer, ProdPoly)) else None,
+        output_shape=(None, *output.shape[1:]),
+        order=layer.order if has_recursion else None,
         degree=reached if isinstance(reached, int) else None,
-        rank=layer.rank if isinstance(layer, Polynomial) else None,
+        rank=getattr(layer, "rank", None) if has_recursion else None,
         parameters=sum(math.prod(weight.shape) for weight in new.values()),
-        multiply_adds=multiply_adds,
-        products=products,
+        multiply_adds=costs.multiply_adds,
+        products=costs.products,
         activation_bytes=costs.activation_bytes,
     )

@@ -8,6 +8,8 @@ import zlib
 import keras
 from keras import ops
 
+from pinets_tf._keras import flatten_layers, own_layers, own_variables
+
 
 def copy_layer(layer, name, dtype, **overrides):
     """Returns a new, unbuilt layer made from `layer`'s config.
@@ -75,7 +77,7 @@ def deserialize_layers(config):
 def hand_down_policy(policy, layers):
     """Gives every layer in and below `layers` that has no weights yet the dtype policy `policy`."""
     for layer in layers:
-        for inner in layer._flatten_layers():
+        for inner in flatten_layers(layer):
             # Keras builds what has no weights as it is made.
             if not inner.built or not inner.weights:
                 inner.dtype_policy = policy
@@ -169,16 +171,16 @@ def paired_layers(new, old, leave=()):
 
 
 def _inside(layer, leave):
-    """Returns the layers directly inside a layer or model that have weights, or products without weights."""
-    inside = layer.layers if isinstance(layer, keras.Model) else layer._flatten_layers(False, recursive=False)
-    return [x for x in inside if (x.variables or hasattr(x, "products")) and not any(x is left for left in leave)]
+    """Returns the layers directly inside a layer or model that have weights."""
+    inside = layer.layers if isinstance(layer, keras.Model) else own_layers(layer)
+    return [x for x in inside if x.variables and not any(x is left for left in leave)]
 
 
 def _own_weights(layer):
     """Returns the weights of a layer without those of the layers inside, by name and number."""
     named: dict = {}
     numbers: collections.Counter = collections.Counter()
-    for weight in (*layer._trainable_variables, *layer._non_trainable_variables):
+    for weight in own_variables(layer):
         # Keras numbers weights without a name through all layers.
         name = re.sub(r"^variable_\d+$", "variable", weight.name)
         named[name, numbers[name]] = weight
@@ -214,6 +216,6 @@ def renew_normalizations(layer):
 
     What one adapted to are weights, of which it computes with copies.
     """
-    for part in layer._flatten_layers():
+    for part in flatten_layers(layer):
         if isinstance(part, keras.layers.Normalization) and part.built:
             part.finalize_state()

@@ -3,13 +3,15 @@
 import keras
 from keras import ops
 
+from pinets_tf._keras import flatten_layers
+
 
 def supported(*layers):
     """Whether padded steps, with their mask, change no answer of another step in any of `layers`, some perhaps `None`.
 
     Models hand a mask on and do not say so; group normalisations say so and count padded steps (Keras 3.15).
     """
-    inner = [part for layer in layers if layer is not None for part in layer._flatten_layers()]
+    inner = [part for layer in layers if layer is not None for part in flatten_layers(layer)]
     return all(map(_supports, (part for part in inner if not isinstance(part, (keras.Model, keras.layers.InputLayer)))))
 
 

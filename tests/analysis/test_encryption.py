@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import ops
 
-from pinets_tf.analysis import degree, encrypted_ready, register_layer
+from pinets_tf.analysis import degree, encryption_report, register_layer
 from pinets_tf.layers import CCP, NCP, Injection
 from pinets_tf.models import resnet
 from tests.conformance.cases import every_layer, functional
@@ -13,7 +13,7 @@ from tests.conformance.cases import every_layer, functional
 @every_layer
 def test_is_ready_where_it_is_a_polynomial(case):
     model = functional(case)
-    report = encrypted_ready(model)
+    report = encryption_report(model)
     assert report.degree == degree(model)
     assert report.ready == (report.degree is not None)
     if report.ready:
@@ -23,7 +23,7 @@ def test_is_ready_where_it_is_a_polynomial(case):
 
 
 def depths(layer, shape=(6,)):
-    report = encrypted_ready(keras.Sequential([keras.Input(shape), layer]))
+    report = encryption_report(keras.Sequential([keras.Input(shape), layer]))
     return report.multiplicative_depth, report.plaintext_depth, report.levels
 
 
@@ -43,7 +43,7 @@ def test_depths():
     assert depths(Cube()) == (2, 0, 2)
     x, w = keras.Input((4, 4, 3)), keras.Input((5,))
     long, short = keras.layers.Conv2D(3, 1)(keras.layers.Conv2D(3, 1)(x)), ops.multiply(x, x)
-    report = encrypted_ready(keras.Model([x, w], keras.layers.Add()([Injection()([long, w]), short])))
+    report = encryption_report(keras.Model([x, w], keras.layers.Add()([Injection()([long, w]), short])))
     assert (report.degree, report.multiplicative_depth, report.plaintext_depth, report.levels) == (2, 1, 2, 3)
 
 
@@ -54,7 +54,7 @@ def test_names_what_is_to_be_replaced():
     scores = keras.layers.Softmax(name="scores")(
         keras.layers.GRU(2, name="gru")(ops.reshape(network.output, (-1, 3, 1)))
     )
-    report = encrypted_ready(keras.Model(network.input, scores, name="classifier"))
+    report = encryption_report(keras.Model(network.input, scores, name="classifier"))
     assert (report.ready, report.degree) == (False, None)
     reasons = {obstacle.layer: (obstacle.reason, obstacle.remedy) for obstacle in report.obstacles}
     assert reasons["stem_pool"] == ("compares encrypted numbers", "Use average pooling")
@@ -72,4 +72,4 @@ def test_names_what_is_to_be_replaced():
 def test_says_what_it_takes():
     words = r"graph of a functional or sequential model\. Received: .*which has none\. Pass keras\.Model"
     with pytest.raises(ValueError, match=words):
-        encrypted_ready(CCP(3, 2, rank=2))
+        encryption_report(CCP(3, 2, rank=2))

@@ -14,7 +14,7 @@ from pinets_tf.analysis import (
     convert,
     count_products,
     degree,
-    encrypted_ready,
+    encryption_report,
     evaluate,
     first_not_finite,
     first_not_polynomial,
@@ -104,7 +104,7 @@ def test_every_function(case, place, policy):
 
     order, culprit = degree(model), first_not_polynomial(model)
     assert getattr(layer, "gate", False) or order == case.degree
-    assert (order is None) == (culprit is not None) == (not encrypted_ready(model).ready)
+    assert (order is None) == (culprit is not None) == (not encryption_report(model).ready)
     assert polynomial_summary(model).total.degree == order
     assert first_not_finite(model, z) is None
     if order is None:
@@ -175,7 +175,7 @@ def test_a_layer_with_a_mask_is_named(linear):
     name = "pool" if linear else "masking"
     assert first_not_polynomial(model) == name and degree(model) is None
     assert polynomial_summary(model).total.degree is None
-    assert encrypted_ready(model).obstacles[0].layer == name
+    assert encryption_report(model).obstacles[0].layer == name
     for function, *arguments in ((contributions, np.ones((2, 4, 3))), (truncate, 1), (coefficients,)):
         with pytest.raises(NotPolynomial, match=f"Received: the layer {name} "):
             function(model, *arguments)

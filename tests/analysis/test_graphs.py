@@ -11,7 +11,7 @@ from pinets_tf.analysis import (
     contributions,
     convert,
     degree,
-    encrypted_ready,
+    encryption_report,
     evaluate,
     first_not_finite,
     first_not_polynomial,
@@ -96,7 +96,7 @@ def test_what_is_computed_in_another_way_is_no_polynomial(name):
     model = OTHERWISE[name]()
     assert degree(model) is None
     assert first_not_polynomial(model) in {"in_training", "masked", "bent", "batch", "rounds"}
-    assert not encrypted_ready(model).ready
+    assert not encryption_report(model).ready
     with pytest.raises(NotPolynomial, match=r"Received: the layer (in_training|masked|bent|batch|rounds) "):
         truncate(model, 1)
 
@@ -107,7 +107,7 @@ def test_models_that_call_something_else_are_refused():
         lambda: degree(bent_model()),
         lambda: contributions(bent_model(), NUMBERS),
         lambda: convert(bent_model()),
-        lambda: encrypted_ready(bent_model()),
+        lambda: encryption_report(bent_model()),
         lambda: grow(inner, 3),
         lambda: grow(one_input(inner), 3),
         lambda: without_products(inner, 0),

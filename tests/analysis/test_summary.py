@@ -1,6 +1,7 @@
 """What a summary counts is what TensorFlow's profiler counts, and what it does not know it says."""
 
 import collections
+import math
 from types import SimpleNamespace
 
 import keras
@@ -21,8 +22,9 @@ rng = np.random.default_rng(0)
 def profile(model):
     """Returns the multiply-adds and products of a frozen model by TensorFlow's profiler.
 
-    Those of weights alone, which are the same for every batch, are left out, and those in fused normalisations, which
-    the profiler does not know, are added.
+    Those of weights alone, which are the same for every batch, are left out. Those in fused normalisations, einsums and
+    powers, which the profiler does not know, are added: an einsum of two tensors multiplies for each combination of its
+    indices, and an n-th power is n - 1 products.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -46,7 +48,16 @@ def profile(model):
     products = sum(counted[kind] / times for kind, times in PRODUCTS.items()) + sum(
         x.shape.num_elements() for x in fused
     )
-    return sum(counted[kind] for kind in MULTIPLY_ADDS) / 2, products
+    multiply_adds = sum(counted[kind] for kind in MULTIPLY_ADDS) / 2
+    for operation in depend.values():
+        if operation.type == "Einsum":
+            labels = "".join(operation.get_attr("equation").decode().partition("->")[0].split(","))
+            sizes = [size for x in operation.inputs for size in x.shape]
+            multiply_adds += math.prod(dict(zip(labels, sizes)).values())
+        if operation.type == "Pow":
+            exponent = int(tf.get_static_value(operation.inputs[1]))
+            products += (exponent - 1) * operation.outputs[0].shape.num_elements()
+    return multiply_adds, products
 
 
 def vector(layer):

@@ -12,12 +12,15 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": ["tests/analysis/test_coefficients.py::test_errors"],
     },
     "analysis.coefficients.evaluate": {"ValueError": ["tests/analysis/test_coefficients.py::test_errors"]},
+    "analysis.collapse_affine.collapse_affine": {
+        "ValueError": ["tests/analysis/test_collapse_affine.py::test_says_what_it_takes"]
+    },
     "analysis.convert.convert": {
         "ValueError": ["tests/analysis/test_conversion.py::test_says_what_cannot_be_converted"]
     },
     "analysis.degree.degree": {"ValueError": ["tests/analysis/test_degree.py::test_errors"]},
     "analysis.degree.first_not_polynomial": {"ValueError": ["tests/analysis/test_degree.py::test_errors"]},
-    "analysis.encryption.encrypted_ready": {
+    "analysis.encryption.encryption_report": {
         "ValueError": ["tests/analysis/test_encryption.py::test_says_what_it_takes"],
     },
     "analysis.finiteness.first_not_finite": {
@@ -37,16 +40,16 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             "tests/models/test_changed_weights.py::test_a_layer_with_adapters_is_not_fitted",
         ]
     },
-    "analysis.grading.contributions": {
+    "analysis.contributions.contributions": {
         "NotPolynomial": ["tests/analysis/test_contributions.py::test_errors"],
         "ValueError": ["tests/analysis/test_contributions.py::test_errors"],
     },
-    "analysis.grading.truncate": {
+    "analysis.truncate.truncate": {
         "NotPolynomial": ["tests/analysis/test_contributions.py::test_errors"],
         "ValueError": ["tests/analysis/test_contributions.py::test_errors"],
     },
     "analysis.grow.grow": {"ValueError": ["tests/analysis/test_growth.py::test_says_why_a_layer_cannot_grow"]},
-    "analysis.products.without_products": {
+    "analysis.without_products.without_products": {
         "ValueError": [
             "tests/models/test_generators.py::test_there_are_so_many_products",
             "tests/analysis/test_graphs.py::test_models_that_call_something_else_are_refused",
@@ -55,5 +58,5 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
     "analysis.summary.polynomial_summary": {
         "ValueError": ["tests/analysis/test_summary.py::test_says_what_it_takes"],
     },
-    "analysis.rules.register_layer": {"ValueError": ["tests/analysis/test_degree.py::test_errors_of_registering"]},
+    "analysis.kinds.register_layer": {"ValueError": ["tests/analysis/test_degree.py::test_errors_of_registering"]},
 }

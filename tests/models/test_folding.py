@@ -109,7 +109,4 @@ def test_adapted_statistics_are_kept():
     adapted.adapt(samples)
     model = keras.Sequential([keras.Input((5,)), adapted, NCP(3, order=2, rank=4, normalize="batch")])
     for copy in (fold_normalization(model), without_products(model, 1)):
-        np.testing.assert_allclose(
-            copy.layers[0](samples), keras.ops.convert_to_numpy(model.layers[0](samples)), rtol=1e-6
-        )
-    np.testing.assert_allclose(fold_normalization(model)(samples), model(samples), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(copy(samples), model(samples), rtol=1e-4, atol=1e-4)

@@ -57,6 +57,8 @@ class LogMelSpectrogram(keras.layers.Layer):
     formula. The floor is ours.
     """
 
+    not_polynomial = ("takes logarithms", "Compute the spectrogram before encryption")
+
     def __init__(self, mels, hop, *, fft_length=1024, sample_rate_hz=16_000, lowest_hz=20.0, highest_hz=None, **kwargs):
         super().__init__(**kwargs)
         self.mels = positive_integer("mels", mels, "Pass the number of bands, such as mels=32.")

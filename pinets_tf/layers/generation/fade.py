@@ -1,5 +1,7 @@
 """A transition between two inputs, by which networks are grown."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -22,6 +24,8 @@ class Fade(keras.layers.Layer):
     Source: Karras et al., "Progressive Growing of GANs", ICLR 2018, Sec. 2.
     """
 
+    acts_as = "sum"
+
     def build(self, input_shape):
         self.alpha = self.add_weight(shape=(), initializer="zeros", trainable=False, name="alpha")
         self.built = True
@@ -30,6 +34,9 @@ class Fade(keras.layers.Layer):
         old, new = inputs
         alpha = ops.convert_to_tensor(self.alpha)
         return ops.add(ops.multiply(old, 1 - alpha), ops.multiply(new, alpha))
+
+    def multiply_adds(self, input_shape):
+        return 0, 2 * math.prod(input_shape[0])
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])

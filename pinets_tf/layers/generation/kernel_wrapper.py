@@ -5,6 +5,7 @@ import functools
 import keras
 from keras import ops
 
+from pinets_tf._keras import never_cast
 from pinets_tf.layers import masks
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
 from pinets_tf.layers.parts import build_part, returned_shape
@@ -25,6 +26,8 @@ class KernelWrapper(keras.layers.Layer):
         **kwargs: those of `keras.layers.Layer`. The dtype policy is that of `layer`; a `dtype` given here is handed to
             it.
     """
+
+    acts_as = "wrapper"
 
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, keras.layers.Layer):
@@ -72,7 +75,7 @@ class KernelWrapper(keras.layers.Layer):
         if not self.layer.quantization_mode:
             self._kernel_name = names[0]
             # Read as it is stored: `_effective_kernel` works on it in at least float32.
-            self._kernel._autocast = False
+            never_cast(self._kernel)
         self.built = True
 
     @property

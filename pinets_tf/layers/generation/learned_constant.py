@@ -21,6 +21,8 @@ class LearnedConstant(keras.layers.Layer):
     Source: Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 
+    acts_as = "constant"
+
     def __init__(self, shape, **kwargs):
         super().__init__(**kwargs)
         self.map_shape = tuple(shape)
@@ -32,6 +34,9 @@ class LearnedConstant(keras.layers.Layer):
     def call(self, inputs):
         constant = ops.convert_to_tensor(self.constant)
         return ops.broadcast_to(constant[None], (ops.shape(inputs)[0], *self.map_shape))
+
+    def multiply_adds(self, input_shape):
+        return 0
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.map_shape)

@@ -1,5 +1,7 @@
 """How much the images of a batch differ, as a feature for discriminators."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -28,6 +30,8 @@ class MinibatchDeviation(keras.layers.Layer):
     Source: Karras et al., "Progressive Growing of GANs", ICLR 2018, Sec. 3.
     """
 
+    not_polynomial = ("takes square roots", "Leave it out")
+
     def __init__(self, group=4, **kwargs):
         super().__init__(**kwargs)
         self.group = positive_integer("group", group, "Pass the number of images in a group, such as group=4.")
@@ -47,6 +51,9 @@ class MinibatchDeviation(keras.layers.Layer):
         deviation = ops.mean(deviation, axis=tuple(range(1, len(shape))), keepdims=True)
         deviation = ops.tile(deviation, (group, *shape[1:-1], 1))
         return ops.concatenate([x, ops.cast(deviation, x.dtype)], axis=-1)
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(input_shape)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + 1)

@@ -31,6 +31,9 @@ class NoiseInjection(keras.layers.Layer):
     Source: Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 
+    acts_as = "linear"
+    multiplies = False
+
     def __init__(self, fixed_seed=None, *, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.fixed_seed = fixed_seed
@@ -58,6 +61,9 @@ class NoiseInjection(keras.layers.Layer):
         else:
             return x
         return ops.add(x, ops.multiply(noise, self.strength))
+
+    def multiply_adds(self, input_shape):
+        return 0
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -1,5 +1,6 @@
 """The styles of all layers of a StyleGAN, from one latent for each image."""
 
+import math
 import numbers
 
 import keras
@@ -37,6 +38,8 @@ class StyleMixing(keras.layers.Layer):
 
     Source: Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019, Sec. 3.1 and appendix B.
     """
+
+    acts_as = "linear"
 
     def __init__(self, styles, *, mixing=0.9, decay=0.995, truncation=1.0, truncated=None, seed=None, **kwargs):
         super().__init__(**kwargs)
@@ -83,6 +86,9 @@ class StyleMixing(keras.layers.Layer):
         first = keras.random.randint(shape, 1, self.styles, seed=self.seed_generator)
         mixes = keras.random.uniform(shape, seed=self.seed_generator) < self.mixing
         return ops.where(ops.logical_and(mixes, self._numbers() >= first), ops.roll(styles, 1, axis=0), styles)
+
+    def multiply_adds(self, input_shape):
+        return 0, 0 if self.truncation == 1 else self.styles * math.prod(input_shape)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.styles, input_shape[-1])

@@ -60,6 +60,11 @@ class FeaStConv(NeighborConv):
     in its translation-invariant form. The initial values are ours.
     """
 
+    not_polynomial = (
+        "weights neighbours with a softmax of encrypted numbers",
+        "Use SpiralConv or GMMConv, which are linear",
+    )
+
     def __init__(self, filters, neighbors, heads=8, *, u_initializer="glorot_uniform", c_initializer="zeros", **kwargs):
         super().__init__(filters, neighbors, **kwargs)
         self.heads = positive_integer("heads", heads, "Pass the number of matrices, such as heads=8.")
@@ -88,6 +93,12 @@ class FeaStConv(NeighborConv):
         counts = ops.sum(ops.cast(self._there(table), self._wide), axis=1)
         shares = shares / ops.reshape(ops.maximum(counts, ops.cast(1, self._wide)), (-1, 1, 1))
         return ops.matmul(ops.transpose(ops.cast(shares, x.dtype), (0, 1, 3, 2)), gathered)
+
+    def multiply_adds(self, input_shape):
+        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
+        weightings = own * self._table_shape(self.TABLE)[1]
+        # The shares of the neighbours are divided by their number.
+        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels, weightings
 
     def get_config(self):
         config = {

@@ -65,6 +65,11 @@ class GATConv(NeighborConv):
     Source: Veličković et al., "Graph Attention Networks", ICLR 2018. The initial variance of averaged heads is ours.
     """
 
+    not_polynomial = (
+        "weights neighbours with a softmax of encrypted numbers",
+        "Use SpiralConv or GMMConv, which are linear",
+    )
+
     def __init__(self, filters, neighbors, heads=8, *, combine="average", a_initializer="glorot_uniform", **kwargs):
         super().__init__(filters, neighbors, **kwargs)
         self.heads = positive_integer("heads", heads, "Pass the number of attentions, such as heads=8.")
@@ -115,6 +120,11 @@ class GATConv(NeighborConv):
         scores = ops.where(there, scores, none)
         alpha = ops.softmax(ops.transpose(scores, (0, 1, 3, 2)), axis=-1)
         return ops.matmul(ops.cast(alpha, x.dtype), gathered)
+
+    def multiply_adds(self, input_shape):
+        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
+        weightings = own * self._table_shape(self.TABLE)[1]
+        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels
 
     def get_config(self):
         config = {

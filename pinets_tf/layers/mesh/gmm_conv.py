@@ -69,6 +69,8 @@ class GMMConv(NeighborConv):
     diagonal covariances. The initial values are ours.
     """
 
+    acts_as = "linear"
+
     def __init__(
         self, filters, neighbors, coordinates, kernels=8, *, mu_initializer=None, initial_sigma=None, **kwargs
     ):
@@ -117,6 +119,9 @@ class GMMConv(NeighborConv):
         sums = ops.matmul(ops.cast(self._weightings(), x.dtype), neighbor_maps.take(rows, table, 0))
         sums = ops.reshape(sums, (table.shape[0], self.kernels, -1, channels))
         return ops.transpose(sums, (2, 0, 1, 3))
+
+    def multiply_adds(self, input_shape):
+        return self._multiply_adds_of_sums(self.kernels, input_shape[-1])
 
     def get_config(self):
         config = {

@@ -118,6 +118,11 @@ class NeighborConv(TemplateLayer):
         y = y if self.bias is None else ops.add(y, self.bias)
         return ops.reshape(y, (-1, self._rows(self.TABLE), self.filters))
 
+    def _multiply_adds_of_sums(self, weightings, channels):
+        """Returns those of the sums of neighbours, and of the matrix after them."""
+        rows, most = self._rows(self.TABLE), self._table_shape(self.TABLE)[1]
+        return rows * weightings * channels * (most + self.filters)
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._rows(self.TABLE), self.filters)
 

@@ -52,6 +52,19 @@ def _map_first(x, table, kernels):
     return ops.split(joined, len(kernels), axis=-1) if len(kernels) > 1 else [joined]
 
 
+def spiral_multiply_adds(layer, channels, whole=False):
+    """Returns those of a map along spirals, which few filters get of every vertex before it is gathered.
+
+    Args:
+        layer: the layer whose `spirals` and `filters` they are.
+        channels: the features of each vertex.
+        whole: whether the map is one of all vertices, and not of the kept ones.
+    """
+    vertices, length = layer._table_shape("spirals")
+    rows = vertices if whole or 2 * layer.filters <= channels else layer._rows("spirals")
+    return rows * length * channels * layer.filters
+
+
 @keras.saving.register_keras_serializable(package="pinets_tf")
 class SpiralConv(NeighborConv):
     """A convolution over the vertices of a mesh, along a spiral around each of them (Sec. 5.3; Bouritsas et al.).
@@ -99,6 +112,7 @@ class SpiralConv(NeighborConv):
     Learning and Generation", ICCV 2019.
     """
 
+    acts_as = "linear"
     TABLE = "spirals"
 
     def __init__(self, filters, spirals, keep=None, *, kernel_initializer="glorot_uniform", **kwargs):
@@ -109,6 +123,9 @@ class SpiralConv(NeighborConv):
 
     def _kernel_variance(self, channels):
         return 1 / (self._table_shape("spirals")[1] * channels)
+
+    def multiply_adds(self, input_shape):
+        return spiral_multiply_adds(self, input_shape[-1])
 
     def call(self, x):
         return spiral_maps(x, *self._neighbors("spirals"), [self.kernel], self.bias)[0]

@@ -6,9 +6,11 @@ from keras import ops
 from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import one_of, positive_integer
 from pinets_tf.layers.copying import copy_initializer
-from pinets_tf.layers.mesh.spiral_conv import spiral_maps
+from pinets_tf.layers.mesh.spiral_conv import spiral_maps, spiral_multiply_adds
 from pinets_tf.layers.mesh.template_layer import TemplateLayer
-from pinets_tf.layers.polynomial.horner import NORMALIZERS, HornerLayer
+from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.layers.polynomial.interpreter import on_tensors
+from pinets_tf.layers.polynomial.step import NORMALIZERS
 
 VARIANTS = ("simple", "full")
 # Normalisations of one long vector.
@@ -82,6 +84,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
     writes the second order; higher ones repeat the step. The initial values are ours.
     """
 
+    acts_as = "polynomial"
+
     def __init__(
         self,
         filters,
@@ -111,6 +115,11 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         self._set_neighbors("spirals", spirals, keep)
         # Where no step needs the neighbours of another.
         self._one_look = self.variant == "simple" or self.order <= 2
+        self._is_simple = self.variant == "simple" or self.order == 1
+        # One of each order, made in `build`.
+        self.A = [None] * (0 if self._is_simple else self.order - 1)
+        self.S = [None] * (len(self.A) or 1)
+        self.beta = None
         self.use_bias = bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
@@ -124,14 +133,13 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         self._check_vertices(input_shape, vertices)
         self._build_tables()
         channels = input_shape[-1]
-        if self.variant == "simple" or self.order == 1:
-            self.S, self.A = [self._add_kernel("S", channels, 1.0 if self.order == 1 else 0.5)], []
+        if self._is_simple:
+            self.S = [self._add_kernel("S", channels, 1.0 if self.order == 1 else 0.5)]
         else:
             orders = range(2, self.order + 1)
             # With variance 1/2 for A_n and 1 for S_n, every x_n has the variance of z.
             self.A = [self._add_kernel(f"A_{n}", channels, 0.5) for n in orders]
             self.S = [self._add_kernel(f"S_{n}", channels if n == 2 else self.filters, 1.0) for n in orders]
-        self.beta = None
         if self.use_bias:
             self.beta = self.add_weight(
                 shape=(self.filters,),
@@ -160,42 +168,47 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
             name=name,
         )
 
-    def call(self, z, training=None):
-        # `training` reaches the normalisations through Keras's call context.
-        maps_of_z = self._maps(z, [*self.A, self.S[0]])
-        *A, x = map(self._for_steps, maps_of_z)
-        if not A:
-            h = x
-            for n in range(2, self.order + 1):
-                x = self._next(n, h, x, x, training)
-        else:
-            x = self._next(2, A[0], x, None, training)
-            for n in range(3, self.order + 1):
-                (state,) = self._maps(self._for_maps(x), [self.S[n - 2]])
-                x = self._next(n, A[n - 2], self._for_steps(state), x, training)
-        x = self._for_maps(x)
-        if "keep" in self._tables and not self._one_look:
-            x = neighbor_maps.take(x, self.keep, 1)
-        beta_is_added = self.order > 1 and not training
-        return x if self.beta is None or beta_is_added else ops.add(x, self.beta)
+    def recursion(self, on, z):
+        *factors, x = on.maps(self._maps, z, [*self.A, self.S[0]], self._multiply_adds)
+        is_full = bool(factors)
+        factors = factors if is_full else [x] * (self.order - 1)
+        for step, factor in zip(self.steps, factors):
+            state, before = x, x if self.residual else None
+            if is_full and step.n == 2:
+                # The state is S_2 z.
+                before = None
+            elif is_full:
+                (state,) = on.maps(self._maps, x, [self.S[step.n - 2]], self._multiply_adds)
+            bias = self._bias_of(step.n)
+            if step.of_sums:
+                carry = factor if before is None else on.add(factor, before)
+                x = on.step(step, factor, state, carry=carry, bias=bias)
+            else:
+                x = on.step(step, factor, state, carry=before, skip=factor, bias=bias)
+        x = on.affine(self._kept, x, multiplies=False)
+        return on.shift(x, self.beta) if self.use_bias and self.order == 1 else x
 
-    def _next(self, n, factor, state, before, training):
-        carry = before if self.residual else None
-        # At inference beta goes where a vector is added to a vector.
-        bias = None if training else self._bias_of(n)
-        if self.normalize_at == "order":
-            carry = factor if carry is None else factor + carry
-            return self._step(n, factor, state, carry=carry, bias=bias)
-        return self._step(n, factor, state, carry=carry, skip=factor, bias=bias)
+    def call(self, z, training=None):  # type: ignore[override]
+        # There are no masks of vertices.
+        return self.recursion(on_tensors(self), z)
 
     def _maps(self, x, kernels):
-        return spiral_maps(x, *self._neighbors("spirals", self._one_look), kernels)
-
-    def _for_steps(self, x):
-        return ops.reshape(x, (-1, x.shape[1] * self.filters)) if self._per_vertex else x
+        # Outside of a call nothing casts them.
+        kernels = [ops.cast(kernel, self.compute_dtype) for kernel in kernels]
+        maps = spiral_maps(self._for_maps(x), *self._neighbors("spirals", self._one_look), kernels)
+        return [ops.reshape(x, (-1, x.shape[1] * self.filters)) if self._per_vertex else x for x in maps]
 
     def _for_maps(self, x):
-        return ops.reshape(x, (-1, x.shape[1] // self.filters, self.filters)) if self._per_vertex else x
+        # Normalisations of each vertex get one long vector.
+        return ops.reshape(x, (-1, x.shape[1] // self.filters, self.filters)) if len(x.shape) == 2 else x
+
+    def _kept(self, x):
+        x = self._for_maps(x)
+        return neighbor_maps.take(x, self.keep, 1) if "keep" in self._tables and not self._one_look else x
+
+    def _multiply_adds(self, shape):
+        channels = self.filters if len(shape) == 2 else shape[-1]
+        return spiral_multiply_adds(self, channels, whole=not self._one_look)
 
     def folded_config(self):
         config = super().folded_config()

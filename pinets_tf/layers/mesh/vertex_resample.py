@@ -1,5 +1,7 @@
 """Features of one set of vertices made from those of another, by a fixed sparse matrix."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -45,6 +47,8 @@ class VertexResample(TemplateLayer):
     Source: Ranjan et al., "Generating 3D Faces using Convolutional Mesh Autoencoders", ECCV 2018, Sec. 3.
     """
 
+    acts_as = "linear"
+
     def __init__(self, matrix, vertices=None, **kwargs):
         super().__init__(**kwargs)
         if isinstance(matrix, dict):
@@ -61,6 +65,9 @@ class VertexResample(TemplateLayer):
 
     def call(self, x):
         return neighbor_maps.weighted_rows(x, self.sources, self.shares, self._table_values("sources"))
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(self.compute_output_shape(input_shape)) * self._table_shape("sources")[1]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._table_shape("sources")[0], input_shape[2])

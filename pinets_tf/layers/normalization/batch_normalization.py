@@ -1,5 +1,7 @@
 """Batch normalisation as one operation where TensorFlow has it."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -41,6 +43,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Shift", ICML 2015.
     """
 
+    acts_as = "linear"
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(input_shape)
+
     def call(self, inputs, training=None, mask=None):
         if not self._fuses(inputs, mask, training):
             return super().call(inputs, training=training, mask=mask)
@@ -63,9 +70,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Returns scale and offset, with `bias`, of the affine map that this is at inference."""
         mean, variance = ops.cast(self.moving_mean, dtype), ops.cast(self.moving_variance, dtype)
         gamma, beta, bias = (None if x is None else ops.cast(x, dtype) for x in (self.gamma, self.beta, bias))
-        scale = ops.rsqrt(variance + self.epsilon)
-        scale = scale if gamma is None else scale * gamma
-        offset = -mean * scale if beta is None else beta - mean * scale
+        scale, offset = affine_at_inference(mean, variance, gamma, beta, self.epsilon)
         return scale, offset if bias is None else offset + bias
 
     def _scale_and_offset(self):
@@ -79,6 +84,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             before = ops.cast(moving, now.dtype)
             moving.assign(before * self.momentum + now * (1.0 - self.momentum))
+
+
+def affine_at_inference(mean, variance, gamma, beta, epsilon, rsqrt=ops.rsqrt):
+    """Returns scale and offset of a batch normalisation at inference, from arrays or tensors; no gamma is `None`."""
+    scale = rsqrt(variance + epsilon)
+    scale = scale if gamma is None else scale * gamma
+    return scale, -mean * scale if beta is None else beta - mean * scale
 
 
 def affine_of_product(factor, x, scale, offset, add_factor, add_x):
@@ -95,6 +107,11 @@ class ProductBatchNormalization(BatchNormalization):
     Where this is one operation on TensorFlow, training keeps neither the product nor, if they come out of a batch
     normalisation, `factor` and `z`. Otherwise the product is formed in at least float32 and normalised as Keras does.
     """
+
+    acts_as = "linear"
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(input_shape)
 
     def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False, bias=None):
         if factor is None:
@@ -123,6 +140,8 @@ class ProductBatchNormalization(BatchNormalization):
 class ProductAffine(keras.layers.Layer):
     """scale * factor * z + offset, plus `factor`, `z` and `bias` where asked: what the above is at inference."""
 
+    acts_as = "linear"
+
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
@@ -139,6 +158,9 @@ class ProductAffine(keras.layers.Layer):
         """Sets the two vectors."""
         self.gamma.assign(scale)
         self.beta.assign(offset)
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(input_shape)
 
     def call(self, inputs, factor=None, add_factor=False, add_inputs=False, bias=None):
         wide = keras.backend.result_type(inputs.dtype, "float32")
@@ -158,6 +180,9 @@ class ProductAffine(keras.layers.Layer):
 class ProductOffset(keras.layers.Layer):
     """z + offset: what is left of the above where the scale is part of a linear map before it."""
 
+    acts_as = "linear"
+    multiplies = False
+
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
@@ -167,6 +192,9 @@ class ProductOffset(keras.layers.Layer):
         self._vector_shape = [1] * len(input_shape)
         self._vector_shape[self.axis] = -1
         self.built = True
+
+    def multiply_adds(self, input_shape):
+        return 0
 
     def call(self, inputs):
         return inputs + ops.reshape(ops.cast(self.beta, inputs.dtype), self._vector_shape)

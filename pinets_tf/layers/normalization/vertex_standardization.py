@@ -1,5 +1,7 @@
 """Mean and deviation of every vertex taken out of shapes, or put back."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -46,6 +48,8 @@ class VertexStandardization(TemplateLayer):
     Source: the data preparation of Bouritsas et al., "Neural 3D Morphable Models", ICCV 2019.
     """
 
+    acts_as = "linear"
+
     def __init__(self, mean, deviation, invert=False, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(mean, dict):
@@ -77,6 +81,9 @@ class VertexStandardization(TemplateLayer):
         if self.invert:
             return ops.add(ops.multiply(x, deviation), mean)
         return ops.divide(ops.subtract(x, mean), ops.where(deviation > 0, deviation, ops.ones_like(deviation)))
+
+    def multiply_adds(self, input_shape):
+        return 0, math.prod(input_shape)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

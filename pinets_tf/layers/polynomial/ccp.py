@@ -70,8 +70,9 @@ class CCP(Polynomial):
         share = 1.0 / (self.order - 1)
         return share if n > 1 else (1.0 + share) ** (1 - self.order)
 
-    def _first(self, factor):
-        return factor
-
-    def _next(self, n, factor, x, mask):
-        return self._step(n, factor, x, carry=x, mask=mask)
+    def recursion(self, on, z):
+        U_1, *U = self.factors
+        x = on.apply(U_1, z)
+        for step, U_n in zip(self.steps, U):
+            x = on.step(step, on.apply(U_n, z), x, carry=x)
+        return self.read_out(on, x)

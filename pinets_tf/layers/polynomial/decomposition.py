@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from pinets_tf.layers import masks
 from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
@@ -180,24 +179,16 @@ class Polynomial(HornerLayer):
     def _state_shape(self, input_shape):
         return returned_shape("operator", self.factors[0], input_shape)
 
-    def call(self, z, training=None, mask=None):
-        # `training` reaches the sublayers through Keras's call context.
-        x = self._first(masks.apply(self.factors[0], z, mask))
-        for n in range(2, self.order + 1):
-            x = self._next(n, masks.apply(self.factors[n - 1], z, mask), x, mask)
-        return x if self.C is None else self._on_channels(self.C, x)
+    def read_out(self, on, x):
+        """Returns the value of C x + beta, or of x where there is no C."""
+        return x if self.C is None else self._on_channels(on, self.C, x)
 
-    def _first(self, factor):
-        raise NotImplementedError
-
-    def _next(self, n, factor, x, mask):
-        raise NotImplementedError
-
-    def _on_channels(self, dense, x):
-        """Applies a Dense layer to the channel axis of `x`, wherever that is."""
+    def _on_channels(self, on, dense, x):
+        """Returns the value of a Dense layer on the channel axis of x, wherever that is."""
         if self.channel_axis == -1:
-            return dense(x)
-        return ops.moveaxis(dense(ops.moveaxis(x, 1, -1)), -1, 1)
+            return on.apply(dense, x)
+        x = on.apply(dense, on.affine(lambda x: ops.moveaxis(x, 1, -1), x, multiplies=False))
+        return on.affine(lambda x: ops.moveaxis(x, -1, 1), x, multiplies=False)
 
     def _channels_last(self, shape):
         return shape if self.channel_axis == -1 else (shape[0], *shape[2:], shape[1])
@@ -205,7 +196,7 @@ class Polynomial(HornerLayer):
     def folded_config(self):
         config = super().folded_config()
         of_products = self.normalize_at != "order" or not self.CARRIES
-        some_gates = self._normalizers_are_gated and any(gate is not None for gate in self.gates)
+        some_gates = any(step.gates_in_normalizer for step in self.steps) and any(step.has_gate for step in self.steps)
         if config is None or not of_products or some_gates or not all(map(_is_matrix, self.factors[1:])):
             return config
         return {**config, "normalize": "offset"}

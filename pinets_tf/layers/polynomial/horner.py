@@ -1,40 +1,17 @@
-"""The recursion that every polynomial block of the paper shares."""
+"""The base of layers made of Horner steps."""
 
-import functools
 from types import SimpleNamespace
 
 import keras
-from keras import ops
 
+from pinets_tf import _keras
 from pinets_tf.layers import masks
 from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.checks import one_of, positive_integer
-from pinets_tf.layers.copying import copy_layer, copy_weights, deserialize_layers
-from pinets_tf.layers.normalization.batch_normalization import (
-    BatchNormalization,
-    ProductAffine,
-    ProductBatchNormalization,
-    ProductOffset,
-)
-from pinets_tf.layers.normalization.gated_normalization import (
-    GatedGroupNormalization,
-    GatedLayerNormalization,
-    GatedProductAffine,
-    GatedProductBatchNormalization,
-)
-from pinets_tf.layers.parts import build_part
-
-NORMALIZERS = ("batch", "layer", "instance", "affine", "offset", "tanh")
-PLACES = ("product", "order", "last")
-# These work in float32 on whatever they are given, so they may see a product before it is rounded to float16.
-_WIDE_NORMALIZERS = (
-    keras.layers.Activation,
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    ProductAffine,
-    ProductOffset,
-)
+from pinets_tf.layers.copying import copy_weights, deserialize_layers
+from pinets_tf.layers.polynomial.interpreter import on_tensors
+from pinets_tf.layers.polynomial.step import NORMALIZERS, OFFERED, PLACES, Step
+from pinets_tf.layers.quantized_parts import policies_inside, restore_policies
 
 
 class HornerLayer(Checkpointed):
@@ -42,16 +19,16 @@ class HornerLayer(Checkpointed):
 
         x_n = gate_n * normalize(factor * state) + carry,    n = 2, ..., order
 
-    Subclasses choose `factor`, `state`, `carry` and x_1. They call `_build_steps` in `build` and `_step` in `call`.
+    A subclass states its whole computation once, in a method `recursion(on, *values)` in the words of an
+    `Interpreter`, with one of `self.steps` for each order from 2 on. It calls `_build_steps` in `build`.
 
     Args:
         order: N, the number of steps and the degree of the polynomial, at least 1.
         normalize: what keeps the magnitude of the products in bounds (the paper: "certain normalization schemes",
             Sec. 3.1), from the second order on: `None`; `"batch"` (momentum 0.9, epsilon 1e-5); `"layer"`;
-            `"instance"` (per sample and channel, over the spatial axes); `"affine"` (a learned scale and offset of each
-            channel, which is what `"batch"` is at inference); `"offset"` (of each channel); `"tanh"`; or a Keras layer,
-            copied for each order. With `None`, `"batch"`, `"affine"` and `"offset"` the layer is a polynomial at
-            inference; with the others it is not.
+            `"instance"` (per sample and channel, over the spatial axes); `"tanh"`; or a Keras layer,
+            copied for each order. With `None` and `"batch"` the layer is a polynomial at inference; with the others it
+            is not.
         normalize_at: `"product"` normalises each Hadamard product, `"order"` each x_n (product and carry together),
             `"last"` the product of the last step alone.
         gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
@@ -59,6 +36,7 @@ class HornerLayer(Checkpointed):
         **kwargs: those of `keras.layers.Layer`.
     """
 
+    acts_as = "polynomial"
     # Whether a gate multiplies the state of a step, before the product, instead of the product.
     GATES_THE_STATE = False
 
@@ -69,15 +47,16 @@ class HornerLayer(Checkpointed):
         self.gate = bool(gate)
         if not (normalize is None or normalize in NORMALIZERS or isinstance(normalize, keras.layers.Layer)):
             raise ValueError(
-                f"`normalize` must be None, one of {', '.join(map(repr, NORMALIZERS))}, or a Keras layer. "
+                f"`normalize` must be None, one of {', '.join(map(repr, OFFERED))}, or a Keras layer. "
                 f"Received: normalize={normalize!r}. Pass one of those names, or an unbuilt layer to copy."
             )
         # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
         self._templates = SimpleNamespace(normalize=normalize, policies={})
-        # How many products are computed; later ones are left out. None for all; see `analysis.without_products`.
+        # How many products are computed, `None` for all: in files of version 0.1, whose later ones were left out.
         self.products = None
         self.normalizers = []
         self.gates = []
+        self.steps = tuple(Step(self, n) for n in range(2, self.order + 1))
 
     @property
     def normalize(self):
@@ -89,17 +68,6 @@ class HornerLayer(Checkpointed):
         """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
         return -1
 
-    @property
-    def _normalizers_are_gated(self):
-        """Whether the gates are part of the normalisations, which they can be where these follow the product."""
-        follows_product = self.normalize in ("batch", "layer", "instance", "affine") and self.normalize_at != "order"
-        return self.gate and follows_product and not self.GATES_THE_STATE
-
-    @property
-    def computed_products(self):
-        """How many products are computed: all of them, N - 1, unless some are left out."""
-        return self.order - 1 if self.products is None else min(self.products, self.order - 1)
-
     def _say_whether_masks_are_supported(self, *layers):
         """Claims that padded steps change no other answer, if neither `layers` nor the normalisation let them."""
         template = self.normalize if isinstance(self.normalize, keras.layers.Layer) else None
@@ -108,93 +76,19 @@ class HornerLayer(Checkpointed):
 
     def _build_steps(self, shape):
         """Makes the normalisers and gates of orders 2 to N for states of shape `shape`."""
-        first = self.order if self.normalize_at == "last" else 2
-        orders = range(2, self.order + 1)
-        self.normalizers = [self._make_normalizer(n, shape) if n >= first else None for n in orders]
-        own = [self.gate and not (self._normalizers_are_gated and n >= first) for n in orders]
+        self.normalizers = [step.build(shape) for step in self.steps]
         self.gates = [
-            self.add_weight(shape=(), initializer="zeros", name=f"gate_{n}") if gated else None
-            for n, gated in zip(orders, own)
+            self.add_weight(shape=(), initializer="zeros", name=f"gate_{step.n}") if step.has_gate else None
+            for step in self.steps
         ]
 
-    def _make_normalizer(self, n, shape):
-        template = self.normalize
-        options = {"name": f"normalize_{n}", "dtype": self.dtype_policy}
-        axis = self.channel_axis
-        if template is None:
-            return None
-        if template == "batch":
-            of_products = GatedProductBatchNormalization if self._normalizers_are_gated else ProductBatchNormalization
-            batch = BatchNormalization if self.normalize_at == "order" else of_products
-            layer = batch(axis=axis, momentum=0.9, epsilon=1e-5, **options)
-        elif template == "layer":
-            over_channels = GatedLayerNormalization if self._normalizers_are_gated else keras.layers.LayerNormalization
-            layer = over_channels(axis=axis, epsilon=1e-5, **options)
-        elif template == "instance":
-            if len(shape) < 3:
-                raise ValueError(
-                    "Instance normalisation takes its statistics over the axes between batch and channels. "
-                    f"Received: normalize='instance' with states of shape {tuple(shape)}. "
-                    "Pass normalize='layer' or 'batch' for vectors."
-                )
-            groups = GatedGroupNormalization if self._normalizers_are_gated else keras.layers.GroupNormalization
-            layer = groups(groups=-1, axis=axis, epsilon=1e-5, **options)
-        elif template == "affine":
-            layer = (GatedProductAffine if self._normalizers_are_gated else ProductAffine)(axis=axis, **options)
-        elif template == "offset":
-            layer = ProductOffset(axis=axis, **options)
-        elif template == "tanh":
-            layer = keras.layers.Activation("tanh", **options)
-        else:
-            layer = copy_layer(template, **options)
-        if isinstance(layer, _WIDE_NORMALIZERS):
-            layer.autocast = False
-        returned = build_part("normalize", layer, shape)
-        if returned != tuple(shape):
-            raise ValueError(
-                "A normalisation must keep the shape of what it normalises. "
-                f"Received: normalize={template!r}, which turns {tuple(shape)} into {returned}. "
-                "Pass a layer that keeps the shape."
-            )
-        return layer
+    def recursion(self, on, *values):
+        """Returns the value of the output from those of the inputs, in the words of an `Interpreter`."""
+        raise NotImplementedError
 
-    def _step(self, n, factor, state, carry=None, skip=None, bias=None, mask=None):
-        """Computes x_n from the two factors of its product and the tensors, and the vector `bias`, added to it.
-
-        Steps that `mask` leaves out are not part of the statistics of a normalisation.
-        In float16 the product is formed and normalised in float32, since two values of 256 overflow float16 (65504).
-        """
-        if n - 1 > self.computed_products:
-            added = [term for term in (skip, bias) if term is not None]
-            return functools.reduce(ops.add, added, state if carry is None else carry)
-        normalizer, gate = self.normalizers[n - 2], self.gates[n - 2]
-        narrow = self.compute_dtype == "float16"
-        wide = "float32" if narrow else self.compute_dtype
-        mask = None if mask is None else masks.of_positions(mask, state)
-        if isinstance(normalizer, (ProductBatchNormalization, ProductAffine)) and self.normalize_at != "order":
-            add_state, add_factor = carry is state, skip is factor
-            sums = {"add_factor": add_factor, "add_inputs": add_state, "bias": bias}
-            x = masks.apply(normalizer, state, mask, factor=factor, **sums)
-            x = ops.cast(x, wide)
-            carry, skip, bias = None if add_state else carry, None if add_factor else skip, None
-        else:
-            if narrow:
-                factor, state = ops.cast(factor, wide), ops.cast(state, wide)
-            x = ops.multiply(factor, state)
-            if normalizer is not None and self.normalize_at != "order":
-                x = ops.cast(masks.apply(normalizer, x, mask), wide)
-        if gate is not None and not self.GATES_THE_STATE:
-            x = ops.multiply(x, ops.cast(gate, wide))
-        if carry is not None:
-            # Not `ops.add`, which takes a state of an empty batch for a bias (Keras 3.15 on TensorFlow).
-            x = x + (ops.cast(carry, wide) if narrow else carry)
-        if normalizer is not None and self.normalize_at == "order":
-            x = masks.apply(normalizer, x, mask)
-        if skip is not None:
-            x = x + ops.cast(skip, x.dtype)
-        if bias is not None:
-            x = ops.add(x, ops.cast(bias, x.dtype))
-        return ops.cast(x, self.compute_dtype)
+    def call(self, z, training=None, mask=None):
+        # `training` reaches the sublayers through Keras's call context.
+        return self.recursion(on_tensors(self, mask, mask), z)
 
     def folded_config(self):
         """Returns the config of a layer that computes the same at inference, or `None` where nothing can be folded."""
@@ -231,38 +125,24 @@ class HornerLayer(Checkpointed):
             "normalize_at": self.normalize_at,
             "gate": self.gate,
         }
-        maps = ((linear_map.name, _inside(linear_map)) for linear_map in self._layers)
-        # `quantize` changes the policies of the linear maps alone, layer by layer.
-        policies = {
-            name: [keras.dtype_policies.serialize(layer.dtype_policy) for layer in layers]
-            for name, layers in maps
-            if any(layer.quantization_mode for layer in layers)
+        changed = {"quantized": policies_inside(self), "products": self.products}
+        return {
+            **super().get_config(),
+            **config,
+            **{key: value for key, value in changed.items() if value not in ({}, None)},
         }
-        changed = {"quantized": policies} if policies else {}
-        if self.products is not None:
-            changed["products"] = self.products
-        return {**super().get_config(), **config, **changed}
 
     @classmethod
     def from_config(cls, config):
-        policies = config.get("quantized", {})
-        products = config.get("products")
-        config = {key: value for key, value in config.items() if key not in ("quantized", "products")}
-        layer = super().from_config(deserialize_layers(config))
+        policies, products = config.get("quantized", {}), config.get("products")
+        layer = super().from_config(
+            deserialize_layers({key: value for key, value in config.items() if key not in ("quantized", "products")})
+        )
+        layer._templates.policies = policies
+        restore_policies(_keras.own_layers(layer), policies)
         layer.products = products
-        layer._templates.policies = {
-            name: list(map(keras.dtype_policies.get, saved)) for name, saved in policies.items()
-        }
-        layer._restore_policies(layer._layers)
         return layer
 
     def _restore_policies(self, maps):
-        """Gives linear maps that were quantised when the layer was saved their policies again."""
-        for linear_map in maps:
-            for layer, policy in zip(_inside(linear_map), self._templates.policies.get(linear_map.name, ())):
-                layer.dtype_policy = policy
-
-
-def _inside(linear_map):
-    """Returns the layers in and below `linear_map`, without the inputs that a model of layers gets as it is built."""
-    return [layer for layer in linear_map._flatten_layers() if not isinstance(layer, keras.layers.InputLayer)]
+        """Gives linear maps that are made as the layer is built the policies that they were saved with."""
+        restore_policies(maps, self._templates.policies)

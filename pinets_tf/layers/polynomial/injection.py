@@ -5,11 +5,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from pinets_tf.layers import masks
 from pinets_tf.layers.checks import one_of, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer
 from pinets_tf.layers.parts import build_part
 from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.layers.polynomial.interpreter import on_tensors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -32,9 +32,8 @@ class Injection(HornerLayer):
             to the shape of x; by default `Dense(channels)`.
         skip: whether x is added to the product.
         offset: whether B^T z is added to the product.
-        normalize: what normalises the product: `None`, `"batch"`, `"layer"`, `"instance"`, `"affine"`, `"tanh"`, or a
-            Keras layer to copy. With `None`, `"batch"` and `"affine"` the layer is bilinear at inference, with the
-            others it is not.
+        normalize: what normalises the product: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer
+            to copy. With `None` and `"batch"` the layer is bilinear at inference, with the others it is not.
         normalize_at: `"product"`, or `"order"` for the product and x together.
         gate: whether the product is multiplied with a learned scalar that starts at zero.
         kernel_initializer: initializer of the default A and B; Glorot's uniform one by default.
@@ -67,6 +66,7 @@ class Injection(HornerLayer):
     ICCV 2017, as used by Karras et al., "A Style-Based Generator Architecture for GANs", CVPR 2019.
     """
 
+    acts_as = "polynomial"
     A: Any
     B: Any
 
@@ -113,6 +113,7 @@ class Injection(HornerLayer):
                 "An injection multiplies a map (batch, ..., channels) with a map of a vector (batch, d). "
                 f"Received: inputs of shapes {tuple(x)} and {tuple(z)}. Pass [map, latent]."
             )
+        self._rank = len(x)
         self.A = self._thin_map("A", x, z, self.bias_initializer)
         self.B = self._thin_map("B", x, z, "zeros") if self.offset else None
         self._build_steps(tuple(x))
@@ -149,22 +150,27 @@ class Injection(HornerLayer):
             )
         return thin
 
+    def recursion(self, on, x, z):
+        factor, offset = self._thin(on, self.A, z), self._thin(on, self.B, z) if self.offset else None
+        (step,) = self.steps
+        return on.step(step, factor, x, carry=x if self.skip else None, skip=offset)
+
+    def _thin(self, on, linear_map, z):
+        # Before the layer is built there is what is copied for its maps, which by default are Dense.
+        linear_map = linear_map if self.built else self.factor
+        value = on.affine(None, z) if linear_map is None else on.apply(linear_map, z)
+        return on.affine(self._at_every_position, value, multiplies=False)
+
     def call(self, inputs, training=None, mask=None):
-        # `training` reaches the sublayers through Keras's call context.
         x, z = self._two(inputs)
         mask, mask_of_z = mask if isinstance(mask, (list, tuple)) else (mask, None)
-        factor = self._at_every_position(masks.apply(self.A, z, mask_of_z), x)
-        if self.normalize == "batch":
-            # The fused normalisation of a product takes two maps of one shape.
-            factor = ops.broadcast_to(factor, ops.shape(x))
-        offset = None if self.B is None else self._at_every_position(masks.apply(self.B, z, mask_of_z), x)
-        return self._step(2, factor, x, carry=x if self.skip else None, skip=offset, mask=mask)
+        return self.recursion(on_tensors(self, mask_of_z, mask), x, z)
 
-    def _at_every_position(self, factor, x):
-        if len(factor.shape) == len(x.shape):
+    def _at_every_position(self, factor):
+        if len(factor.shape) == self._rank:
             return factor
-        axes = range(1, len(x.shape) - 1) if self.channel_axis == -1 else range(2, len(x.shape))
-        return ops.expand_dims(factor, tuple(axes))
+        first = 1 if self.channel_axis == -1 else 2
+        return ops.expand_dims(factor, tuple(range(first, first + self._rank - 2)))
 
     def compute_mask(self, inputs, previous_mask):
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask

@@ -3,7 +3,6 @@
 import keras
 from keras import ops
 
-from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import copy_initializer
 from pinets_tf.layers.parts import build_part, returned_shape
@@ -119,21 +118,26 @@ class NCP(Polynomial):
                 "padding='same', or change the size before or after this layer."
             )
 
+    def recursion(self, on, z):
+        A_1, *A = self.factors
+        x = on.scale(self._b(1), on.apply(A_1, z))
+        for step, A_n, S_n in zip(self.steps, A, self.S):
+            state = on.shift(self._gated_state(on, step, on.apply(S_n, x)), self._b(step.n))
+            x = on.step(step, on.apply(A_n, z), state, carry=self._carry(on, step, x))
+        return self.read_out(on, x)
+
+    def _gated_state(self, on, step, Sx):
+        return step.gated(on, Sx) if self.GATES_THE_STATE else Sx
+
+    def _carry(self, on, step, x):
+        """Returns the value of what step n adds to its product, or `None`."""
+        return None
+
     def _b(self, n):
-        b_n = self.b[n - 1]
-        return b_n if self.channel_axis == -1 else ops.reshape(b_n, self._b_shape)
-
-    def _first(self, factor):
-        return ops.multiply(factor, self._b(1))
-
-    def _next(self, n, factor, x, mask):
-        return self._step(n, factor, self._state(n, x, mask), mask=mask)
-
-    def _state(self, n, x, mask):
-        x = masks.apply(self.S[n - 2], x, mask)
-        if self.GATES_THE_STATE and self.gates[n - 2] is not None:
-            x = ops.multiply(x, self.gates[n - 2])
-        return ops.add(x, self._b(n))
+        """Returns b_n along the channel axis, or `None` in a layer that is not built."""
+        if not self.b or self.channel_axis == -1:
+            return self.b[n - 1] if self.b else None
+        return ops.reshape(self.b[n - 1], self._b_shape)
 
     def folded_config(self):
         config = super().folded_config()

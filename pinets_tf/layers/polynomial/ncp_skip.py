@@ -91,9 +91,11 @@ class NCPSkip(NCP):
             for V_n in self.V:
                 V_n.build(self._channels_last(shape))
 
-    def _next(self, n, factor, x, mask):
-        carry = self._on_channels(self.V[n - 2], x) if self.learn_skip else x
-        return self._step(n, factor, self._state(n, x, mask), carry, mask=mask)
+    def _carry(self, on, step, x):
+        if not self.learn_skip:
+            return x
+        # Not made before the layer is built.
+        return self._on_channels(on, self.V[step.n - 2], x) if self.V else on.affine(None, x)
 
     def get_config(self):
         return {**super().get_config(), "learn_skip": self.learn_skip}

@@ -2,11 +2,11 @@
 
 import keras
 
-from pinets_tf.layers import masks
 from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
 from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.layers.polynomial.interpreter import on_tensors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -64,6 +64,10 @@ class PolynomialResidual(HornerLayer):
     say where orders above the second are normalised; here each Horner step is.
     """
 
+    acts_as = "polynomial"
+    # Arguments whose layers are used, and not copied.
+    USED_AS_THEY_ARE = ("branch", "shortcut", "factor")
+
     def __init__(self, branch, order=2, shortcut=None, *, factor=None, **kwargs):
         super().__init__(order, **kwargs)
         for name, layer in (("branch", branch), ("shortcut", shortcut), ("factor", factor)):
@@ -94,17 +98,18 @@ class PolynomialResidual(HornerLayer):
         self._build_steps(shape)
         self.built = True
 
-    def call(self, z, training=None, mask=None):
-        # `training` reaches the sublayers through Keras's call context.
-        s = z if self.shortcut is None else masks.apply(self.shortcut, z, mask)
-        Cz = masks.apply(self.branch, z, mask)
+    def recursion(self, on, z):
+        s = z if self.shortcut is None else on.apply(self.shortcut, z)
+        x = Cz = on.apply(self.branch, z)
         if self.order == 1:
-            return s + Cz
-        mask = self.compute_mask(z, mask)
-        x, As = Cz, s if self.factor is None else masks.apply(self.factor, s, mask)
-        for n in range(2, self.order + 1):
-            x = self._step(n, As, x, carry=Cz, skip=s if n == self.order else None, mask=mask)
+            return on.add(s, Cz)
+        As = s if self.factor is None else on.apply(self.factor, s)
+        for step in self.steps:
+            x = on.step(step, As, x, carry=Cz, skip=s if step.n == self.order else None)
         return x
+
+    def call(self, z, training=None, mask=None):
+        return self.recursion(on_tensors(self, mask, self.compute_mask(z, mask)), z)
 
     def compute_mask(self, inputs, previous_mask):
         return self.branch.compute_mask(inputs, previous_mask)

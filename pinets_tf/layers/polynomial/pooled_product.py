@@ -1,7 +1,6 @@
 """Products of a map with vectors made from its mean: factors that cost nothing for each position."""
 
 import math
-from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -10,6 +9,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.copying import copy_layer
 from pinets_tf.layers.parts import build_part
 from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.layers.polynomial.interpreter import on_tensors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -63,6 +63,7 @@ class PooledProduct(HornerLayer):
     sigmoid in the place of x_{n-1} + tanh it is the squeeze-and-excitation of Hu et al., CVPR 2018.
     """
 
+    acts_as = "polynomial"
     GATES_THE_STATE = True
 
     def __init__(self, factor, order=2, *, data_format=None, **kwargs):
@@ -91,9 +92,11 @@ class PooledProduct(HornerLayer):
     def channel_axis(self):
         return -1 if self.data_format == "channels_last" else 1
 
-    def _positions(self, shape: Sequence):
-        """Returns the axes between batch and channels."""
-        return tuple(range(1, len(shape) - 1) if self.channel_axis == -1 else range(2, len(shape)))
+    @property
+    def _positions(self):
+        """The axes between batch and channels."""
+        first = 1 if self.channel_axis == -1 else 2
+        return tuple(range(first, first + self._rank - 2))
 
     def build(self, input_shape):
         if len(input_shape) < 3 or 0 in input_shape[1:]:
@@ -103,6 +106,7 @@ class PooledProduct(HornerLayer):
                 f"Received: an input of shape {tuple(input_shape)}. Pass a map such as (batch, height, width, "
                 "channels), or use CCP for vectors."
             )
+        self._rank = len(input_shape)
         pooled = (input_shape[0], input_shape[self.channel_axis])
         for factor in self.factors:
             returned = build_part("factor", factor, pooled)
@@ -115,35 +119,34 @@ class PooledProduct(HornerLayer):
         self._build_steps(tuple(input_shape))
         self.built = True
 
-    def call(self, z, training=None, mask=None):
-        # `training` reaches the sublayers through Keras's call context.
+    def recursion(self, on, z):
         if self.order == 1:
             return z
-        axes = self._positions(z.shape)
-        pooled, x = self._mean(z, axes, mask), z
-        for n in range(2, self.order + 1):
-            factor = self.factors[n - 2](pooled)
-            if self.gates[n - 2] is not None:
-                factor = ops.multiply(factor, self.gates[n - 2])
-            factor = ops.expand_dims(factor, axes)
-            if self.normalize == "batch":
-                # The fused normalisation of a product takes two maps of one shape.
-                factor = ops.broadcast_to(factor, ops.shape(x))
-            x = self._step(n, factor, x, carry=x, mask=mask)
+        x, pooled = z, on.pooled(self._mean, z)
+        for step, P_n in zip(self.steps, self.factors):
+            factor = step.gated(on, on.apply(P_n, pooled))
+            factor = on.affine(lambda factor: ops.expand_dims(factor, self._positions), factor, multiplies=False)
+            x = on.step(step, factor, x, carry=x)
         return x
 
-    def _mean(self, z, axes, mask):
+    def call(self, z, training=None, mask=None):
+        # The factors are applied to what has no positions.
+        return self.recursion(on_tensors(self, None, mask), z)
+
+    def _mean(self, z, mask):
         if mask is not None:
             wide = keras.backend.result_type(z.dtype, "float32")
             there = ops.expand_dims(ops.cast(masks.of_positions(mask, z), "bool"), -1)
             there = ops.broadcast_to(there, ops.shape(z))
-            sums = ops.sum(ops.where(there, ops.cast(z, wide), 0), axis=axes)
-            return ops.cast(sums / ops.maximum(ops.sum(ops.cast(there, wide), axis=axes), 1), z.dtype)
+            sums = ops.sum(ops.where(there, ops.cast(z, wide), 0), axis=self._positions)
+            return ops.cast(sums / ops.maximum(ops.sum(ops.cast(there, wide), axis=self._positions), 1), z.dtype)
         if self.compute_dtype != "float64":
-            return ops.mean(z, axis=axes)
+            return ops.mean(z, axis=self._positions)
         # Keras 3.15 takes the mean of float64 in float32 on JAX.
         shape = ops.shape(z)
-        return ops.sum(z, axis=axes) / ops.cast(math.prod(shape[axis] for axis in axes), "float64")
+        return ops.sum(z, axis=self._positions) / ops.cast(
+            math.prod(shape[axis] for axis in self._positions), "float64"
+        )
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

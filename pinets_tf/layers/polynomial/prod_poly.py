@@ -8,6 +8,7 @@ from pinets_tf.layers import masks
 from pinets_tf.layers.checkpointed import Checkpointed
 from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
 from pinets_tf.layers.parts import build_part, returned_shape
+from pinets_tf.layers.polynomial.interpreter import on_tensors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -51,6 +52,10 @@ class ProdPoly(Checkpointed):
     Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 3.2.
     """
 
+    acts_as = "polynomial"
+    # Arguments whose layers are used, and not copied.
+    USED_AS_THEY_ARE = ("polynomials",)
+
     def __init__(self, polynomials, **kwargs):
         super().__init__(**kwargs)
         layers = list(polynomials) if isinstance(polynomials, (list, tuple)) else []
@@ -71,10 +76,11 @@ class ProdPoly(Checkpointed):
             input_shape = build_part("polynomials", layer, input_shape)
         self.built = True
 
+    def recursion(self, on, z):
+        return on.sequence(self.polynomials, z)
+
     def call(self, z, training=None, mask=None):
-        for layer in self.polynomials:
-            z, mask = masks.apply(layer, z, mask), layer.compute_mask(z, mask)
-        return z
+        return self.recursion(on_tensors(self, mask), z)
 
     def compute_output_shape(self, input_shape):
         for layer in self.polynomials:

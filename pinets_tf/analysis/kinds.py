@@ -1,29 +1,11 @@
-"""What each layer is at inference: an affine map, a sum, a product, one of our polynomials, or none of these."""
+"""What each layer is at inference: an affine map, a sum, a product, a polynomial of its own, or none of these."""
 
 import math
 
 import keras
 
+from pinets_tf import _keras
 from pinets_tf.analysis.operations import kind_of_operation, operation_multiplies, power_of
-from pinets_tf.layers import (
-    BatchNormalization,
-    GMMConv,
-    Injection,
-    PolynomialResidual,
-    PooledProduct,
-    ProdPoly,
-    SpiralConv,
-    SpiralPolynomial,
-    VertexResample,
-    VertexStandardization,
-)
-from pinets_tf.layers.generation.fade import Fade
-from pinets_tf.layers.generation.kernel_wrapper import KernelWrapper
-from pinets_tf.layers.generation.learned_constant import LearnedConstant
-from pinets_tf.layers.generation.noise_injection import NoiseInjection
-from pinets_tf.layers.generation.style_mixing import StyleMixing
-from pinets_tf.layers.normalization.batch_normalization import ProductAffine, ProductBatchNormalization, ProductOffset
-from pinets_tf.layers.polynomial.decomposition import Polynomial
 
 KINDS = ("linear", "sum", "product", "constant")
 
@@ -76,21 +58,12 @@ _LINEAR = (
     keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
     keras.layers.ZeroPadding3D,
-    GMMConv,
-    NoiseInjection,
-    ProductAffine,
-    ProductOffset,
-    SpiralConv,
-    StyleMixing,
-    VertexResample,
-    VertexStandardization,
 )
 _SUMS = (
     keras.layers.Add,
     keras.layers.Average,
     keras.layers.Concatenate,
     keras.layers.Subtract,
-    Fade,
 )
 # Of those, the ones that multiply nothing: they move, copy, add or leave out numbers.
 WITHOUT_MULTIPLICATION = (
@@ -120,20 +93,14 @@ WITHOUT_MULTIPLICATION = (
     keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
     keras.layers.ZeroPadding3D,
-    NoiseInjection,
-    ProductOffset,
 )
-_OURS: dict = {
-    **dict.fromkeys((*_LINEAR, BatchNormalization, ProductBatchNormalization), "linear"),
+_OF_KERAS: dict = {
+    **dict.fromkeys(_LINEAR, "linear"),
     **dict.fromkeys(_SUMS, "sum"),
     keras.layers.Dot: "product",
     keras.layers.Multiply: "product",
-    LearnedConstant: "constant",
-    **dict.fromkeys(
-        (Injection, Polynomial, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial), "polynomial"
-    ),
+    keras.layers.TimeDistributed: "wrapper",
 }
-_registered: dict = {}
 
 
 class NotPolynomial(ValueError):
@@ -143,7 +110,9 @@ class NotPolynomial(ValueError):
 def register_layer(layer_class, kind):
     """Says what the layers of a class of yours are at inference, to all functions of `pinets_tf.analysis`.
 
-    It holds for subclasses too, and comes before what is known of the classes that `layer_class` is derived from.
+    It is the attribute `acts_as` of the class, which may be stated there as well. It holds for subclasses too, but for
+    those with a `call` or `recursion` of their own, and comes before what is known of the classes that `layer_class` is
+    derived from.
 
     Args:
         layer_class: a subclass of `keras.layers.Layer`, with one output, that treats each element of a batch alone.
@@ -179,7 +148,7 @@ def register_layer(layer_class, kind):
             f"A kind of layer is one of {', '.join(map(repr, KINDS))}, or a function of degrees. "
             f"Received: kind={kind!r} for {layer_class.__name__}. Pass one of those."
         )
-    _registered[layer_class] = kind
+    setattr(layer_class, "acts_as", staticmethod(kind) if callable(kind) else kind)  # noqa: B010
 
 
 def kind_of(layer, node=None):
@@ -199,20 +168,13 @@ def kind_of(layer, node=None):
         )
     if isinstance(layer, keras.layers.Layer) and node is not None:
         check_call(layer, node)
-    own_call = False
-    for layer_class in type(layer).__mro__:
-        if layer_class in _registered:
-            return _registered[layer_class]
-        # A call of its own may do anything else than that of the class from which it is derived.
-        if layer_class in _OURS and not own_call and _is_affine_as_it_is_set(layer, node):
-            return _OURS[layer_class]
-        own_call = own_call or "call" in vars(layer_class)
-    if isinstance(layer, KernelWrapper):
-        return kind_of(layer.layer)
-    if isinstance(layer, keras.layers.TimeDistributed) and kind_of(layer.layer) == "linear":
-        return "linear"
+    kind = stated_by_class(layer, node)
+    if kind == "wrapper":
+        kind = kind_of(layer.layer)
+    if kind is not None:
+        return kind
     if not isinstance(layer, keras.layers.Layer):
-        node = layer._inbound_nodes[0] if node is None else node
+        node = _keras.inbound_nodes(layer)[0] if node is None else node
         kind = power_of(layer, node) or kind_of_operation(layer, node)
         if kind is not None:
             return kind
@@ -223,13 +185,29 @@ def kind_of(layer, node=None):
     )
 
 
+def stated_by_class(layer, node=None):
+    """Returns what the class of a layer states, or `None` where it computes something else than the class that does."""
+    own_recursion = False
+    for layer_class in type(layer).__mro__:
+        own = vars(layer_class)
+        kind = own.get("acts_as") or (_is_affine_as_it_is_set(layer, node) and _OF_KERAS.get(layer_class))
+        if kind:
+            # What computes its recursion is what that says.
+            kind = kind.__func__ if isinstance(kind, staticmethod) else kind
+            return None if own_recursion and kind != "polynomial" else kind
+        if "call" in own:
+            return None
+        own_recursion = own_recursion or "recursion" in own
+    return None
+
+
 def multiplies(layer):
     """Returns whether a layer or operation that is affine multiplies numbers, with weights or with others."""
     if isinstance(layer, keras.layers.UpSampling2D):
         return layer.interpolation != "nearest"
     if not isinstance(layer, keras.layers.Layer):
         return operation_multiplies(layer)
-    return not isinstance(layer, WITHOUT_MULTIPLICATION)
+    return not isinstance(layer, WITHOUT_MULTIPLICATION) and getattr(layer, "multiplies", True)
 
 
 def check_call(layer, node):

@@ -1,0 +1,268 @@
+"""The products of a polynomial network, one after another switched off."""
+
+import functools
+import math
+
+import keras
+from keras import ops
+
+from pinets_tf.analysis.contributions import as_inputs
+from pinets_tf.analysis.degree import Degrees, number_of_inputs
+from pinets_tf.analysis.kinds import stated_by_class
+from pinets_tf.analysis.model_graph import copied_graph, has_graph
+from pinets_tf.analysis.operations import is_elementwise
+from pinets_tf.analysis.reading import Reading, as_outputs
+from pinets_tf.analysis.truncate import new_inputs
+from pinets_tf.layers.copying import copy_weights, deserialize_layers
+from pinets_tf.layers.polynomial.interpreter import Tensors, reader
+
+
+def count_products(model):
+    """Returns how many products of two values that depend on the input a model computes one after another.
+
+    They are those of polynomial layers, one for each step, and others that a functional or sequential model is made of:
+    `keras.layers.Multiply`, `*`, `keras.ops.multiply`, `square`, `einsum` and the like. A power n counts as n - 1.
+
+    Args:
+        model: a Keras model or layer.
+    """
+    return _counted(model, math.inf).taken
+
+
+def without_products(model, after):
+    """Returns a copy of a model in which all Hadamard products after the first `after` ones are left out.
+
+    A step x_n = factor * state + carry becomes x_n = carry, or x_n = state where nothing is carried, as in an NCP. Any
+    other product becomes its first operand, broadcast to its shape; a square its operand, and a power n the power
+    k + 1 of which k products are left. The products are counted along the model, call after call, as `count_products`
+    does; what lies between them is computed as before. With the pictures of `after` = 0, 1, 2, ... side by side one
+    sees what each product adds to an image.
+
+    Args:
+        model: a built functional or sequential Keras model. It is left as it is.
+        after: how many products are computed, from none to all of them.
+
+    Returns:
+        A functional Keras model of the same inputs and outputs, with weights of its own. It holds a copy of `model`;
+        saved, it is loaded again where `pinets_tf.analysis` was imported.
+
+    Raises:
+        ValueError: if `after` is not a number from 0 to that of the products of the model, if the model is not
+            functional or sequential or has a layer that cannot be copied, or if a product that is left out is one of
+            matrices, a `Dot` or an `einsum` that sums, which have no operand to stand for them.
+
+    Example:
+
+    >>> from pinets_tf.analysis import count_products, degree, without_products
+    >>> import keras
+    >>> from pinets_tf.layers import NCP
+    >>> model = keras.Sequential([keras.Input((5,)), NCP(3, order=4, rank=6)])
+    >>> count_products(model), degree(without_products(model, 1))
+    (3, 2)
+
+    Source: ours; the authors' code for generators has such a switch.
+    """
+    total = count_products(model)
+    if isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= total:
+        raise ValueError(
+            "The products that are computed are the first ones of the model. "
+            f"Received: after={after!r} for a model of {total} products. Pass a number from 0 to {total}."
+        )
+    copy = copied_graph(model)
+    copy_weights(copy, model)
+    left_out = WithoutProducts(copy, after, name=f"{model.name}_with_{after}_products")
+    # Says at once what cannot be left out.
+    _counted(copy, after)
+    inputs = new_inputs(copy)
+    return keras.Model(inputs, left_out(inputs), name=left_out.name)
+
+
+def product_stages(model, most=12):
+    """Returns how to make the models without products, with the first one, with the first two, and so on.
+
+    Args:
+        model: as in `without_products`.
+        most: at most so many models, spread evenly from none to all products.
+
+    Returns:
+        A dictionary from the number of products, as a text, to a function without arguments that returns the model of
+        `without_products`; empty for a model without products.
+
+    Example:
+
+    >>> from pinets_tf.analysis import product_stages
+    >>> from pinets_tf.models import linear_generator
+    >>> list(product_stages(linear_generator(latent=6, width=0.02), most=4))
+    ['0', '4', '7', '11']
+    """
+    products = count_products(model)
+    numbers = sorted({round(products * step / (most - 1)) for step in range(most)}) if products else []
+    return {str(after): functools.partial(without_products, model, after) for after in numbers}
+
+
+@keras.saving.register_keras_serializable(package="pinets_tf")
+class WithoutProducts(keras.layers.Layer):
+    """The layer that `without_products` puts a model in.
+
+    Args:
+        model: the model.
+        after: how many products are computed.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape:
+        That of the model.
+
+    Output shape:
+        That of the model.
+    """
+
+    acts_as = "polynomial"
+
+    def __init__(self, model, after, **kwargs):
+        super().__init__(**{"dtype": model.dtype_policy, **kwargs}, autocast=False)
+        self.model = model
+        self.after = after
+
+    def build(self, input_shape):
+        if not self.model.built:
+            self.model.build(input_shape)
+        self.built = True
+
+    def recursion(self, on, *values):
+        of_operations = _counted(self.model, math.inf).counted
+        outputs = _FirstProducts(on, self.after, of_operations).outputs(self.model, values)
+        return as_outputs(self.model, outputs)
+
+    def call(self, inputs, training=None):
+        # `training` reaches the layers inside through Keras's call context.
+        return self.recursion(Tensors(), *as_inputs(self.model, inputs))
+
+    def get_config(self):
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model), "after": self.after}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialize_layers(config))
+
+
+class _FirstProducts(Reading):
+    """What another interpreter reads, with the first products alone.
+
+    Args:
+        on: the other interpreter, such as one of tensors.
+        left: how many products are computed.
+        of_operations: how many products of what depends on the input each operation of a graph is, in order.
+    """
+
+    def __init__(self, on, left, of_operations=()):
+        super().__init__()
+        self.on, self.left, self.of_operations = on, left, list(of_operations)
+        for word in ("affine", "add", "cast", "scale", "shift", "pooled", "maps", "product"):
+            setattr(self, word, getattr(on, word))
+
+    def _read(self, layer, values, function, call):
+        if not isinstance(self.on, Tensors):
+            return super()._read(layer, values, function, call)
+        if has_graph(layer):
+            return self.through(layer, values)
+        if stated_by_class(layer) != "polynomial":
+            return super()._read(layer, values, function, call)
+        # Called as it is in a graph, with masks and casts.
+        before = reader.set(lambda _, *of_masks: _FirstTensors(self, *of_masks))
+        try:
+            return [function(*values)]
+        finally:
+            reader.reset(before)
+
+    def take(self, number):
+        """Returns how many of the next products are computed."""
+        taken = min(number, self.left)
+        self.left -= taken
+        return taken
+
+    def step(self, step, factor, state, **added):
+        if step.is_left_out or self.take(1):
+            return self.on.step(step, factor, state, **added)
+        return step.without_product(self.on, state, **added)
+
+    def power(self, value, n):
+        return functools.reduce(lambda x, _: self.product(ops.multiply, x, value), range(self.take(n - 1)), value)
+
+    def operation(self, layer, call, function, *values):
+        products = self.of_operations.pop(0)
+        taken = self.take(products)
+        if taken == products:
+            return self.product(function, *values)
+        if not is_elementwise(layer):
+            raise ValueError(
+                "A product that is left out becomes its first operand. "
+                f"Received: {layer.name} of type {type(layer).__name__}, whose operands are summed over. "
+                "Compute more of the products, or write it as products of numbers at the same place and a sum."
+            )
+        x = self.product(function, *values[: taken + 1]) if taken else values[0]
+        return self.affine(functools.partial(_broadcast, tuple(call.node.output_tensors[0].shape)), x, multiplies=False)
+
+    def constant(self, function, *values):
+        return self.on.constant(function, *values) if isinstance(self.on, Reading) else function(*values)
+
+    def by_degree(self, layer, rule, *values):
+        return self.on.by_degree(layer, rule, *values) if isinstance(self.on, Reading) else layer(*values)
+
+    def unknown(self, layer, error, function, *values):
+        return self.on.unknown(layer, error, function, *values) if isinstance(self.on, Reading) else function(*values)
+
+
+class _FirstTensors(Tensors):
+    """What is the value, with the first products alone?"""
+
+    def __init__(self, first, *of_masks):
+        super().__init__(*of_masks)
+        self.first = first
+
+    def apply(self, layer, *values):
+        return self.first.through(layer, values)[0] if has_graph(layer) else super().apply(layer, *values)
+
+    def step(self, step, factor, state, **added):
+        if step.is_left_out or self.first.take(1):
+            return super().step(step, factor, state, **added)
+        return step.without_product(self, state, **added)
+
+
+class _Counted(_FirstProducts):
+    """The same of degrees, which counts, also in what is called with a mask."""
+
+    def __init__(self, left):
+        super().__init__(Degrees(), left)
+        self.taken = 0
+        self.counted = []
+
+    def take(self, number):
+        taken = super().take(number)
+        self.taken += taken
+        return taken
+
+    def operation(self, layer, call, function, *values):
+        # What is constant has degree 0.
+        products = max(sum(degree != 0 for degree in values) - 1, 0)
+        self.counted.append(products)
+        self.of_operations = [products]
+        return super().operation(layer, call, function, *values)
+
+    def unknown(self, layer, error, function, *values):
+        if has_graph(layer):
+            return self.through(layer, values)[0]
+        is_polynomial = stated_by_class(layer) == "polynomial"
+        return self.recursive(layer, *values)[0] if is_polynomial else super().unknown(layer, error, function, *values)
+
+
+def _counted(model, left):
+    """Returns what has counted the first products of a model, or raises an error for one that cannot be left out."""
+    on = _Counted(left)
+    on.outputs(model, [1] * number_of_inputs(model))
+    return on
+
+
+def _broadcast(shape, x):
+    # As `Multiply` does it, axes are put behind that of the batch.
+    x = ops.expand_dims(x, tuple(range(1, 1 + len(shape) - len(x.shape)))) if len(x.shape) < len(shape) else x
+    return ops.broadcast_to(x, [ops.shape(x)[axis] if size is None else size for axis, size in enumerate(shape)])
