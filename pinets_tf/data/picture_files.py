@@ -111,7 +111,12 @@ def on_white(contents):
     """
     # Not channels=3, with which WebP fails and others lose what is transparent, nor 4, with which JPEG fails, and PNG
     # of TensorFlow 2.21 makes opaque pixels of less than 8 bits transparent.
-    picture = tf.io.decode_image(contents, channels=0, expand_animations=False)
+    picture = tf.cond(
+        tf.strings.substr(contents, 0, 3) == b"\xff\xd8\xff",
+        # To the same pixels as Pillow.
+        lambda: tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_image(contents, channels=0, expand_animations=False),
+    )
     picture = tf.ensure_shape(picture, (None, None, None))
     channels = tf.shape(picture)[2]
     opaque = picture[..., : channels - 1 + channels % 2]

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from pinets_tf.data import imagenet, images, pictures
 from pinets_tf.data.epochs import Share
-from pinets_tf.data.picture_files import MOST_PIXELS, MOST_SCANS, defect_of, orientation_of, read_picture
+from pinets_tf.data.picture_files import MOST_PIXELS, MOST_SCANS, defect_of, on_white, orientation_of, read_picture
 from tests.properties.readers import SEEDS, example, record
 
 SIDE = 16
@@ -306,6 +306,12 @@ def test_valid_pictures_are_read_whatever_they_are_called(name, tmp_path):
     contents, seen = VALID[name]
     for reader in (by_read_image, by_read_photograph):
         np.testing.assert_allclose(read(reader, tmp_path, contents, "a.jpg"), seen, atol=12)
+
+
+@pytest.mark.parametrize("name", sorted(set(VALID) - {"bmp-palette", "bmp-1", "bmp-runs"}))
+def test_a_served_model_sees_the_same_pixels(name):
+    contents, _ = VALID[name]
+    np.testing.assert_array_equal(on_white(tf.constant(contents)), read_picture(contents)[0])
 
 
 @pytest.mark.parametrize("reader", READERS)
