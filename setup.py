@@ -10,7 +10,7 @@ EXTRAS = {
     "audio": ["tensorflow-io>=0.37; python_version < '3.13'"],
     # TensorFlow Graphics is for a comparison in the tests alone, and its requirements no longer install together.
     "mesh": ["h5py>=3.11", "scipy>=1.13", "trimesh>=4.5"],
-    "serving": ["pillow>=10", "tensorflow-serving-api>=2.19"],
+    "serving": ["tensorflow-serving-api>=2.19"],
     "tflite": ["ai-edge-litert>=2.0"],
     "int8": ["litert-quantizer>=0.11"],
     "onnx": ["onnx>=1.18", "onnxruntime>=1.20", "tf2onnx>=1.17"],
@@ -51,6 +51,6 @@ setup(
     packages=find_packages(include=["pinets_tf", "pinets_tf.*"]),
     package_data={"pinets_tf": ["py.typed", "data/*.npz", "data/*.LICENSE"]},
     # Plain `tensorflow`, not `tensorflow-cpu`: packages of our extras require the plain one, and both share a folder.
-    install_requires=["keras>=3.15", "numpy>=1.26", "tensorflow>=2.21"],
+    install_requires=["keras>=3.15", "numpy>=1.26", "pillow>=10.1", "tensorflow>=2.21"],
     extras_require=EXTRAS,
 )

@@ -21,7 +21,7 @@ ALLOWED = {
     "pinets_tf/analysis": {*KERAS, ".layers", ".analysis"},
     "pinets_tf/metrics": {*TENSORFLOW, ".layers.checks", ".files", ".metrics", ".npz"},
     "pinets_tf/mesh": {"numpy", "scipy", "trimesh", ".files", ".mesh", ".npz"},
-    "pinets_tf/data": {*TENSORFLOW, "h5py", "tensorflow_datasets", ".data", ".files", ".mesh", ".npz"},
+    "pinets_tf/data": {*TENSORFLOW, "PIL", "h5py", "tensorflow_datasets", ".data", ".files", ".mesh", ".npz"},
     "pinets_tf/training": {
         *TENSORFLOW,
         "absl",
@@ -79,7 +79,7 @@ ALLOWED = {
     },
 }
 # Beside these, an extra is imported where it is used, never when a module is.
-AT_THE_TOP = {"absl", "client", "fashion_mnist_gan", "keras", "numpy", "scipy", "tensorflow"}
+AT_THE_TOP = {"PIL", "absl", "client", "fashion_mnist_gan", "keras", "numpy", "scipy", "tensorflow"}
 
 
 def imports(node):

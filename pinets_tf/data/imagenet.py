@@ -31,8 +31,6 @@ from pinets_tf.data.picture_files import (
 HELD_OUT = ("val", "validation")
 ENCODED, LABEL = "image/encoded", "image/class/label"
 NAMES = ("image/class/synset", "image/class/text")
-# The bytes of a file in which the orientation of a picture is looked for.
-HEAD = 2**17
 # Training records whose labels are looked at.
 LABELS_READ = 10_000
 # Windows drawn for an image.
@@ -271,7 +269,7 @@ def read_image(path, *, size=224, resize=256):
             orientation = tf.constant(orientation_of(contents))
             image = _decode(tf.constant(contents), _central_window(size, resize), size, orientation)
             return _resize(image, size).numpy()
-    except (tf.errors.OpError, UnicodeDecodeError):  # TensorFlow cites the bytes of a very short file.
+    except tf.errors.OpError:
         defect = damage_of(contents)
     raise ValueError(
         f"An image is {KINDS}. Received: {files.shown(path)!r}, which cannot be read ({defect}). Save or copy it again."
@@ -376,8 +374,7 @@ def _orientation(contents):
     """Returns the EXIF orientation of a JPEG in a graph, and 1 for other files, which `read_picture` turns."""
 
     def look():
-        head = tf.strings.substr(contents, 0, HEAD)
-        found = tf.numpy_function(lambda head: np.int32(orientation_of(head)), [head], tf.int32, stateful=False)
+        found = tf.numpy_function(lambda own: np.int32(orientation_of(own)), [contents], tf.int32, stateful=False)
         return tf.ensure_shape(found, ())
 
     start = tf.strings.join([tf.strings.substr(contents, 0, 22), "\0" * 22])

@@ -191,20 +191,26 @@ def read_image(path, shape):
 
     Args:
         path: a JPEG, PNG, GIF, BMP or WebP file.
-        shape: `(height, width, channels)`; the picture is turned as its EXIF data say, what is transparent in it is
-            laid on white, and it is resized, and made grey or coloured.
+        shape: `(height, width, channels)`, of 1, 3 or 4 channels; the picture is turned as its EXIF data say, what is
+            transparent in it is laid on white unless the fourth channel says so, and it is resized, and made grey or
+            coloured.
 
     Returns:
         A float32 tensor of that shape in [0, 255].
 
     Raises:
-        ValueError: if there is no such file, it is not a picture, or one of more than 2^26 pixels.
+        ValueError: if there is no such file, it is not a picture, or one of more than 2^26 pixels, or a picture has no
+            such number of channels.
     """
+    if shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            "A picture has 1, 3 or 4 channels: grey, colour, or colour with alpha. "
+            f"Received: shape={tuple(shape)}. Pass an array to a network of other channels."
+        )
     try:
-        contents = files.expanded(path).read_bytes()
-        picture, defect = read_picture(contents)
+        picture, defect = read_picture(files.expanded(path).read_bytes(), "RGBA" if shape[-1] == 4 else "RGB")
         if not defect:
-            return _fitted(picture, shape) if shape[-1] in (1, 3) else decode_image(contents, shape)
+            return _fitted(picture, shape)
     except OSError as error:
         defect = error.strerror
     raise ValueError(
@@ -233,7 +239,7 @@ def decode_image(contents, shape):
 
 def _fitted(picture, shape):
     picture = _resized(picture, shape)
-    return picture if shape[-1] == 3 else tf.tensordot(picture, GREY, 1)
+    return tf.tensordot(picture, GREY, 1) if shape[-1] == 1 else picture
 
 
 def _resized(picture, shape):

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageOps
 
 from pinets_tf.data import imagenet, images, pictures
 from pinets_tf.data.epochs import Share
-from pinets_tf.data.picture_files import MOST_SCANS, defect_of, orientation_of, read_picture
+from pinets_tf.data.picture_files import MOST_PIXELS, MOST_SCANS, defect_of, on_white, orientation_of, read_picture
 from tests.properties.readers import SEEDS, example, record
 
-Image = pytest.importorskip("PIL.Image", reason="Pillow comes with matplotlib")
-ImageOps = pytest.importorskip("PIL.ImageOps")
 SIDE = 16
 
 
@@ -31,6 +30,17 @@ def encoded(picture, kind, **options):
     file = io.BytesIO()
     (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, kind, **options)
     return file.getvalue()
+
+
+def png(width, height, bits, rows, transparent=b"", interlaced=0):
+    """Returns a grey PNG of a kind that Pillow does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    chunks = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, interlaced))
+    chunks += chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def oriented(kind, orientation, order=">", height=24, width=32):
@@ -249,6 +259,14 @@ def test_half_transparent_pixels_are_mixed_with_white():
     assert grey.shape == (4, 4, 1) and grey[0, 0, 0] == pytest.approx(0.299 * 244 + 0.587 * 204 + 0.114 * 224, abs=0.1)
 
 
+def in_runs(picture):
+    """Returns a BMP whose rows are compressed, which Pillow does not write."""
+    head = encoded(picture, "BMP")
+    (start,) = struct.unpack_from("<I", head, 10)
+    rows = (b"".join(bytes([8, row[0], 8, row[8]]) + b"\0\0" for row in np.asarray(picture)[::-1])) + b"\0\1"
+    return head[:30] + struct.pack("<II", 1, len(rows)) + head[38:start] + rows
+
+
 def valid():
     """Returns valid pictures that are rare, with what is seen of them."""
     plain = pixels()
@@ -273,6 +291,9 @@ def valid():
     yield "bmp-24", encoded(image, "BMP"), image
     yield "bmp-grey", encoded(grey, "BMP"), grey
     yield "bmp-32", encoded(image.convert("RGBA"), "BMP"), image
+    yield "bmp-palette", encoded(image.quantize(4), "BMP"), image.quantize(4)
+    yield "bmp-1", encoded(low, "BMP"), low
+    yield "bmp-runs", in_runs(image.quantize(4)), image.quantize(4)
     yield "gif", encoded(image.quantize(16), "GIF"), image.quantize(16)
     yield "webp", encoded(image, "WEBP", lossless=True), image
 
@@ -287,6 +308,12 @@ def test_valid_pictures_are_read_whatever_they_are_called(name, tmp_path):
         np.testing.assert_allclose(read(reader, tmp_path, contents, "a.jpg"), seen, atol=12)
 
 
+@pytest.mark.parametrize("name", sorted(set(VALID) - {"bmp-palette", "bmp-1", "bmp-runs"}))
+def test_a_served_model_sees_the_same_pixels(name):
+    contents, _ = VALID[name]
+    np.testing.assert_array_equal(on_white(tf.constant(contents)), read_picture(contents)[0])
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_reads_rare_pictures(reader, tmp_path):
     for name in ("jpeg-trailer", "webp"):
@@ -295,18 +322,26 @@ def test_every_reader_reads_rare_pictures(reader, tmp_path):
         np.testing.assert_allclose(read(reader, tmp_path / name, contents, "a.jpg"), seen, atol=12)
 
 
-def interlaced():
-    """Returns a PNG with Adam7 passes, which few programs write any more, of one grey pixel."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0\x63")) + chunk(b"IEND", b"")
-
-
 def test_interlaced_pictures():
-    np.testing.assert_array_equal(read_picture(interlaced())[0], np.full((1, 1, 3), 99))
+    # With Adam7 passes, which few programs write any more.
+    np.testing.assert_array_equal(read_picture(png(1, 1, 8, b"\0\x63", interlaced=1))[0], np.full((1, 1, 3), 99))
+
+
+@pytest.mark.parametrize(
+    "bits, row, key, seen",
+    [
+        (1, b"\xaa", 0, [255] * 8),
+        (1, b"\xaa", 1, [255, 0] * 4),
+        (2, b"\x1b", 1, [0, 255, 170, 255]),
+        (4, b"\x07\xf3", 7, [0, 255, 255, 51]),
+        # As stored, since of 16 bits the higher 8 are read.
+        (16, b"\x12\x34\xff\xff", 0x1234, [0x12, 255]),
+    ],
+)
+def test_a_transparent_grey_of_other_than_8_bits(bits, row, key, seen):
+    picture, defect = read_picture(png(len(seen), 1, bits, b"\0" + row, struct.pack(">H", key)))
+    assert not defect
+    np.testing.assert_array_equal(picture, np.repeat(seen, 3).reshape(1, -1, 3))
 
 
 JPEG, PNG = VALID["jpeg-zeros"][0][:-70], VALID["png-grey"][0]
@@ -315,9 +350,8 @@ DAMAGED = {
     "cut": (JPEG[: len(JPEG) // 2], r"a JPEG without an end, [\d,]+ bytes"),
     "jpeg": (JPEG[:100] + bytes(200) + JPEG[300:], r"a JPEG that is damaged or of a rare kind, [\d,]+ bytes"),
     "png": (PNG[:60], "a PNG that is damaged or of a rare kind, 60 bytes"),
-    "png-zero": (PNG[:16] + bytes(8) + PNG[24:], "a PNG of no pixels"),
-    "bmp-palette": (encoded(Image.fromarray(pixels()).quantize(4), "BMP"), "a BMP with a palette of colours, which"),
-    "bmp-bit": (encoded(Image.fromarray(pixels()).convert("1"), "BMP"), "a BMP of 1 bits a pixel, which is not read"),
+    "png-zero": (png(0, 1, 8, b""), "a PNG that is damaged or of a rare kind"),
+    "bmp": (VALID["bmp-palette"][0][:-1], "a BMP that is damaged"),
     "webp": (VALID["webp"][0][:40], "a WebP that is damaged"),
     "gif": (VALID["gif"][0][:30], "a GIF that is damaged"),
     "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "a HEIC picture, which is not read"),
@@ -370,9 +404,63 @@ def test_pipelines_name_each_damaged_picture(source, cache, tmp_path):
         assert any(re.match(words, found) for _, words in DAMAGED.values()) and not INTERNALS.search(found)
 
 
-def test_headers_promise_no_more_than_is_decoded():
-    assert "more than 67,108,864" in defect_of(PNG[:16] + b"\0\0\xff\xff" * 2 + PNG[24:])
-    assert defect_of(SEEDS["picture"][1][1]) == ""
+def promising(kind, side):
+    """Returns a small file whose header promises a square of that side."""
+    if kind == "PNG":
+        return png(side, side, 8, b"")
+    contents = VALID[{"JPEG": "jpeg-zeros", "BMP": "bmp-24", "GIF": "gif", "WebP": "webp"}[kind]][0]
+    place, size = {
+        "JPEG": (contents.find(b"\xff\xc0") + 5, struct.pack(">HH", side, side)),
+        "BMP": (18, struct.pack("<II", side, side)),
+        "GIF": (6, struct.pack("<HH", side, side)),
+        "WebP": (21, struct.pack("<I", side - 1 | (side - 1) << 14)),
+    }[kind]
+    return contents[:place] + size + contents[place + len(size) :]
+
+
+# More than are read, more than Pillow warns of, and more than it refuses.
+@pytest.mark.parametrize("side", [8193, 10_000, 16_000])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WebP"])
+@pytest.mark.filterwarnings("error")
+def test_headers_promise_no_more_than_is_decoded(kind, side):
+    contents = promising(kind, side)
+    assert read_picture(contents) == (None, f"more than {MOST_PIXELS:,} pixels") == (None, defect_of(contents))
+
+
+def test_a_picture_of_as_many_pixels_as_are_decoded():
+    assert defect_of(promising("PNG", 8192)) == "" == defect_of(SEEDS["picture"][1][1])
+
+
+def test_scans_are_few():
+    contents = VALID["jpeg-progressive"][0]
+    last = contents[contents.rindex(b"\xff\xda") : -2]
+    scans = contents.count(b"\xff\xda")
+    assert not read_picture(contents[:-2] + last * (MOST_SCANS - scans) + b"\xff\xd9")[1]
+    contents = contents[:-2] + last * (MOST_SCANS - scans + 1) + b"\xff\xd9"
+    assert read_picture(contents) == (None, f"more than {MOST_SCANS} scans") == (None, defect_of(contents))
+
+
+def test_orientation_before_much_else(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    options = {"quality": 100, "subsampling": 0, "exif": exif, "icc_profile": bytes(200_000)}
+    contents = encoded(pixels(), "JPEG", **options)
+    np.testing.assert_allclose(read(by_validation_batches, tmp_path, contents, "a.jpg"), upright(contents), atol=3)
+
+
+@pytest.mark.parametrize("name", ["png-colour", "png-one-colour", "gif"])
+def test_pictures_with_alpha_for_a_network_of_four_channels(name, tmp_path):
+    contents, seen = TRANSPARENT[name]
+    (tmp_path / "a.png").write_bytes(contents)
+    found = images.read_image(tmp_path / "a.png", (SIDE, SIDE, 4)).numpy()
+    np.testing.assert_array_equal(found[..., 3], np.where(seen[..., 1] == 255, 0, 255))
+    np.testing.assert_array_equal(found[:, : SIDE // 2, :3], seen[:, : SIDE // 2])
+
+
+def test_other_channels(tmp_path):
+    (tmp_path / "a.png").write_bytes(PNG)
+    with pytest.raises(ValueError, match=r"1, 3 or 4 channels: .* Received: shape=\(8, 8, 2\)\. Pass an array"):
+        images.read_image(tmp_path / "a.png", (8, 8, 2))
 
 
 def test_pictures_without_colour_for_a_network_of_one_channel(tmp_path):

@@ -315,9 +315,9 @@ SAID = {
     "hdf5-index": r"Faces must hold indices from 0 to 3",
     "hdf5-huge": r"finite numbers in float32\. Received: 'run' of .*Remove that sequence",
     "hdf5-metres": r"millimetres in float32\. Received: larger ones in .*read as metres\. Pass the unit",
-    "png-promise": r"529,000,000 pixels, more than 67,108,864",
-    "jpeg-scans": r"5,0\d\d scans, more than 100",
-    "gif-frames": r"214,\d{3},\d{3},\d{3} pixels, more than",
+    "png-promise": r"more than 67,108,864 pixels",
+    "jpeg-scans": r"more than 100 scans",
+    "gif-frames": r"more than 67,108,864 pixels",
     "short": r"cannot be read \(no picture of a known kind\)",
 }
 
