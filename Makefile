@@ -15,7 +15,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)
 
 .NOTPARALLEL:
-.PHONY: help demo test test-quick test-tensorflow test-jax test-torch test-long test-long-runs test-long-rest test-long-jax lint clean
+.PHONY: help demo test test-quick test-tensorflow test-extension test-jax test-torch test-long test-long-runs test-long-rest test-long-jax lint clean
 
 help:
 	@echo "make demo        set up, train on real data, export, verify, show the result"
@@ -30,10 +30,14 @@ demo: $(VENV)/.ready-examples-tflite
 
 # All parts are run, also after one that fails.
 test: $(VENV)/.ready-test
-	@$(MAKE) --keep-going --no-print-directory lint test-tensorflow test-jax test-torch
+	@$(MAKE) --keep-going --no-print-directory lint test-tensorflow test-extension test-jax test-torch
 
 test-tensorflow: $(VENV)/.ready-test
 	XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The guarantees of every layer, for layers that the package has never seen.
+test-extension: $(VENV)/.ready-test
+	XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 --dist worksteal tests/conformance --cases=tests.extension.cases
 
 # While one works: the mathematics, the words of errors and the rooms.
 test-quick: $(VENV)/.ready-test

@@ -19,6 +19,15 @@ if keras.backend.backend() == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--cases", help="a module whose CASES are tested in the place of the layers of the package")
+
+
+def pytest_configure(config):
+    if config.getoption("--cases"):
+        os.environ["PINETS_TF_CASES"] = config.getoption("--cases")
+
+
 def pytest_collection_finish():
     # What the imports made stays, and need not be looked through again each time that garbage is collected.
     gc.freeze()

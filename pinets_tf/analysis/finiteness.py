@@ -188,7 +188,7 @@ class _WatchedTensors(Tensors):
 
     def scale(self, weight, value):
         x = super().scale(weight, value)
-        if self.n == 1:
+        if self.n == 1 and not isinstance(weight, (int, float)):
             self.watch.check(x, self.part, "product of order 1", 1)
         return x
 

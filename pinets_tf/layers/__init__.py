@@ -20,6 +20,7 @@ from pinets_tf.layers.mesh.vertex_resample import VertexResample
 from pinets_tf.layers.normalization.batch_normalization import BatchNormalization
 from pinets_tf.layers.normalization.vertex_standardization import VertexStandardization
 from pinets_tf.layers.polynomial.ccp import CCP
+from pinets_tf.layers.polynomial.decomposition import Polynomial
 from pinets_tf.layers.polynomial.injection import Injection
 from pinets_tf.layers.polynomial.ncp import NCP
 from pinets_tf.layers.polynomial.ncp_skip import NCPSkip
@@ -38,6 +39,7 @@ __all__ = [
     "Injection",
     "LogMelSpectrogram",
     "NCPSkip",
+    "Polynomial",
     "PolynomialResidual",
     "PooledProduct",
     "ProdPoly",

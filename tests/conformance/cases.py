@@ -1,6 +1,8 @@
 """Every public layer, in the variants that matter, for the guarantees of this folder."""
 
 import dataclasses
+import importlib
+import os
 from collections.abc import Callable
 
 import keras
@@ -88,11 +90,11 @@ def _injection(**settings):
     return Case(Injection, lambda **options: Injection(**settings, **options), [(6, 6, 4), (5,)], 2)
 
 
-def _vector(cls, order=3, **settings):
+def on_vectors(cls, order=3, **settings):
     return Case(cls, lambda **options: cls(4, order, rank=6, **settings, **options), (5,), order)
 
 
-def _image(cls, degree=3, **settings):
+def on_images(cls, degree=3, **settings):
     return Case(cls, lambda **options: cls(4, 3, operator=_conv(), **settings, **options), (6, 6, 3), degree)
 
 
@@ -132,13 +134,13 @@ def _standardization(**settings):
 
 CASES = {
     "BatchNormalization": Case(BatchNormalization, lambda **options: BatchNormalization(**options), (6, 6, 3), 1),
-    "CCP": _vector(CCP),
-    "CCP-order-1": _vector(CCP, order=1),
-    "CCP-layer": dataclasses.replace(_vector(CCP, normalize="layer", normalize_at="order"), degree=None),
-    "CCP-conv-instance": _image(CCP, degree=None, normalize="instance"),
-    "CCP-gate-instance": _image(CCP, degree=1, normalize="instance", gate=True),
-    "CCP-gate-affine": dataclasses.replace(_vector(CCP, normalize="affine", gate=True), degree=1),
-    "NCPSkip-offset": _vector(NCPSkip, normalize="offset"),
+    "CCP": on_vectors(CCP),
+    "CCP-order-1": on_vectors(CCP, order=1),
+    "CCP-layer": dataclasses.replace(on_vectors(CCP, normalize="layer", normalize_at="order"), degree=None),
+    "CCP-conv-instance": on_images(CCP, degree=None, normalize="instance"),
+    "CCP-gate-instance": on_images(CCP, degree=1, normalize="instance", gate=True),
+    "CCP-gate-affine": dataclasses.replace(on_vectors(CCP, normalize="affine", gate=True), degree=1),
+    "NCPSkip-offset": on_vectors(NCPSkip, normalize="offset"),
     "CCP-sequence": Case(CCP, lambda **options: CCP(4, 3, rank=6, **options), (7, 5), 3),
     "CCP-sequential": Case(
         CCP,
@@ -172,22 +174,22 @@ CASES = {
         (96,),
         None,
     ),
-    "NCP": _vector(NCP),
-    "NCP-gate": dataclasses.replace(_vector(NCP, gate=True), degree=1),
-    "NCP-identity": dataclasses.replace(_vector(NCP, identity_factors=True), shape=(6,)),
+    "NCP": on_vectors(NCP),
+    "NCP-gate": dataclasses.replace(on_vectors(NCP, gate=True), degree=1),
+    "NCP-identity": dataclasses.replace(on_vectors(NCP, identity_factors=True), shape=(6,)),
     "NCP-sequential": Case(
         NCP,
         lambda **options: NCP(3, 2, operator=keras.Sequential([_conv(), keras.layers.Conv2D(4, 1)]), **options),
         (6, 6, 3),
         2,
     ),
-    "NCP-tanh": dataclasses.replace(_vector(NCP, normalize="tanh", normalize_at="last"), degree=None),
-    "NCP-conv": _image(NCP),
-    "NCPSkip": _vector(NCPSkip),
-    "NCPSkip-conv-identity": dataclasses.replace(_image(NCPSkip, identity_factors=True), shape=(6, 6, 4)),
-    "NCPSkip-learned-batch": _vector(NCPSkip, learn_skip=True, normalize="batch"),
-    "NCPSkip-conv-batch": _image(NCPSkip, normalize="batch"),
-    "NCPSkip-regularised": _vector(
+    "NCP-tanh": dataclasses.replace(on_vectors(NCP, normalize="tanh", normalize_at="last"), degree=None),
+    "NCP-conv": on_images(NCP),
+    "NCPSkip": on_vectors(NCPSkip),
+    "NCPSkip-conv-identity": dataclasses.replace(on_images(NCPSkip, identity_factors=True), shape=(6, 6, 4)),
+    "NCPSkip-learned-batch": on_vectors(NCPSkip, learn_skip=True, normalize="batch"),
+    "NCPSkip-conv-batch": on_images(NCPSkip, normalize="batch"),
+    "NCPSkip-regularised": on_vectors(
         NCPSkip, kernel_regularizer="l2", bias_regularizer="l1", kernel_constraint="max_norm"
     ),
     "PolynomialResidual": Case(PolynomialResidual, lambda **options: _residual(2, "batch", **options), (6, 6, 3), 2),
@@ -244,6 +246,12 @@ CASES = {
     "VertexResample": Case(VertexResample, lambda **options: VertexResample(MIDPOINTS, **options), (5, 3), 1, True),
     "VertexStandardization-invert": _standardization(invert=True),
 }
+
+# Layers of another module in the place of ours: `pytest tests/conformance --cases=MODULE`.
+CHOSEN = os.environ.get("PINETS_TF_CASES")
+if CHOSEN:
+    CASES = importlib.import_module(CHOSEN).CASES
+of_ours = pytest.mark.skipif(bool(CHOSEN), reason="about the layers of the package")
 
 # The first variant of each layer, where a guarantee holds for all of them alike and costs much.
 FIRST = {case.cls: (name, case) for name, case in reversed(CASES.items())}

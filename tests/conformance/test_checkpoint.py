@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from tests.analysis.test_degree_of_models import NONE, POLYNOMIAL
-from tests.conformance.cases import CASES, FIRST, functional, numpy, one_of_each_layer, randomise, tensorflow_only
+from tests.conformance.cases import (
+    CASES,
+    CHOSEN,
+    FIRST,
+    functional,
+    numpy,
+    one_of_each_layer,
+    randomise,
+    tensorflow_only,
+)
 
 pytestmark = tensorflow_only
 
@@ -110,9 +119,10 @@ def test_weights_that_are_not_made_yet_come_back_when_they_are(case, tmp_path):
         np.testing.assert_array_equal(numpy(weight), numpy(expected), err_msg=weight.path)
 
 
-@pytest.mark.parametrize(
-    "name", ["NCPSkip-learned-batch", "NCP-gate", "CCP-gate-instance", "ProdPoly", "SpiralPolynomial-order-3-residual"]
-)
+WITH_LISTS = ("NCPSkip-learned-batch", "NCP-gate", "CCP-gate-instance", "ProdPoly", "SpiralPolynomial-order-3-residual")
+
+
+@pytest.mark.parametrize("name", CASES if CHOSEN else WITH_LISTS)
 def test_saved_models_hold_every_weight(name, tmp_path):
     import tensorflow as tf
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.conformance.cases import (
     CASES,
+    CHOSEN,
     EVERY_LAYER,
     SHARING_NAMES,
     batches_of,
@@ -17,7 +18,10 @@ from tests.conformance.cases import (
 pytestmark = tensorflow_only
 SHARING = {name: CASES[name] for name in SHARING_NAMES}
 WITH_STATISTICS = {
-    name: CASES[name] for name in ("BatchNormalization", "PolynomialResidual", "PolynomialResidual-gate-batch")
+    name: case
+    for name, case in CASES.items()
+    if (CHOSEN and "batch" in name)
+    or name in ("BatchNormalization", "PolynomialResidual", "PolynomialResidual-gate-batch")
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conformance.cases import (
     ALL,
+    CHOSEN,
     every_layer,
     every_layer_in_the_long_run,
     functional,
@@ -19,8 +20,10 @@ from tests.conformance.cases import (
     tensorflow_only,
 )
 
-LOAD_ALL = """
-import sys, pathlib, numpy as np, keras, pinets_tf
+# What a user imports who loads a file.
+MODULES = {case.cls.__module__ for case in ALL.values()} if CHOSEN else {"pinets_tf"}
+LOAD_ALL = f"""
+import sys, pathlib, numpy as np, keras, {", ".join(MODULES)}
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
     model = keras.models.load_model(path)
     expected, *inputs = np.load(path.with_suffix(".npz")).values()

@@ -24,7 +24,9 @@ pytestmark = tensorflow_only
 INTERNALS = ("function_node", "unsupported operand", "Exception encountered", "[Op:", "positional argument", "NoneType")
 # The first variant of each layer, and those of layers inside of another.
 VARIANTS = dict(FIRST.values()) | {
-    name: CASES[name] for name in ("CCP-sequential", "CCP-conv-instance", "NCP-conv", "NCP-spiral", "Injection-batch")
+    name: CASES[name]
+    for name in ("CCP-sequential", "CCP-conv-instance", "NCP-conv", "NCP-spiral", "Injection-batch")
+    if name in CASES
 }
 
 

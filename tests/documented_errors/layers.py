@@ -82,6 +82,9 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
+    "layers.polynomial.decomposition.Polynomial": {
+        "ValueError": ["tests/extension/test_analysis.py::test_a_gate_that_would_start_at_zero_is_refused"]
+    },
     "layers.polynomial.injection.Injection": {
         "ValueError": [
             f"{LAYERS}[{case}]"

@@ -63,8 +63,9 @@ class CCP(Polynomial):
     """
 
     FACTOR = "U"
+    FACTORS_ARE_OF_STEPS = True
 
-    def _factor_variance(self, letter, n):
+    def map_variance(self, letter, n):
         if self.order == 1:
             return 1.0
         share = 1.0 / (self.order - 1)

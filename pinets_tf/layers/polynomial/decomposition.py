@@ -13,11 +13,22 @@ _PROBE_SIZE = 32
 
 
 class Polynomial(HornerLayer):
-    """Base of the single-polynomial layers of Sec. 3.1: x = C x_N + beta, with x_N from Horner steps.
+    """The base of CCP, NCP, NCPSkip and decompositions of your own: x = C x_N + beta, with x_N from Horner steps.
 
-    A subclass names its linear maps of z in `FACTOR`, says in `CARRIES` whether a step adds x_{n-1} to its product, and
-    defines `_first` (x_1 from its factor), `_next` (x_n from x_{n-1}) and `_factor_variance` (how much variance a
-    factor passes on at the start).
+    It makes the linear maps of z, `factors` A_1 ... A_N, the `steps` of orders 2 to N, C and beta. A subclass states
+    its recursion once, in the words of an interpreter `on`, and everything else follows from that: the call, the
+    degree, the contributions of each order, costs, what `pinets_tf.analysis` says, and the export. With these words
+
+        on.apply(layer, x)        the output of a layer, such as A_n z or S_n x
+        on.step(step, factor, state, carry=x)      normalize(factor * state) + x, with what the user chose
+        on.add(x, y), on.scale(w, x), on.shift(x, w)       sums, and products and sums with a weight or a number
+        self.read_out(on, x)      C x + beta
+
+    Chebyshev's recursion x_1 = A_1 z, x_n = 2 (A_n z) * x_(n-1) - x_(n-2) is the example below. Further linear maps
+    are made by `linear_map` in the constructor and built in `build_maps`; where nothing is carried, a gate must
+    multiply the state (`GATES_THE_STATE`, and `step.gated(on, state)` in the recursion), since x_N would start at zero.
+
+    Float16: each product is formed and normalised in float32, then rounded.
 
     Args:
         units: o, the number of outputs; `None` leaves out C and beta and returns x_N.
@@ -34,12 +45,49 @@ class Polynomial(HornerLayer):
         bias_initializer: initializer of beta.
         kernel_regularizer, kernel_constraint: of the matrices that this layer makes; an `operator` carries its own.
         bias_regularizer, bias_constraint: of beta, and of b_n where there are any.
-        normalize, normalize_at, gate: see `HornerLayer`.
+        normalize, normalize_at, gate: as for `CCP`.
         **kwargs: those of `keras.layers.Layer`.
+
+    Attributes:
+        FACTOR: the letter of the linear maps of z in the paths of weights.
+        CARRIES: whether a step adds something to its product.
+        FACTORS_ARE_OF_STEPS: whether the factor of step n is A_n z, so that the scale of a normalisation can be folded
+            into A_n.
+
+    Input shape:
+        `(batch, ..., d)` with `rank`, else what `operator` takes.
+
+    Output shape:
+        `(batch, ..., units)`; with `operator`, the shape that it returns, with `units` channels.
+
+    Raises:
+        ValueError: if `order`, `rank` or `units` is not a positive integer, if not exactly one of `rank` and `operator`
+            is given, if `gate` is set where x_N would start at zero, if the input has too few axes, or if `operator`
+            cannot take the input.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from pinets_tf.analysis import degree
+    >>> from pinets_tf.layers import Polynomial
+    >>> class Chebyshev(Polynomial):
+    ...     def recursion(self, on, z):
+    ...         before, x = None, on.apply(self.factors[0], z)
+    ...         for step, A_n in zip(self.steps, self.factors[1:]):
+    ...             carry = None if before is None else on.scale(-1.0, before)
+    ...             before, x = x, on.step(step, on.scale(2.0, on.apply(A_n, z)), x, carry=carry)
+    ...         return self.read_out(on, x)
+    >>> layer = Chebyshev(units=10, order=3, rank=64)
+    >>> layer(np.ones((2, 784), "float32")).shape[-1], degree(layer)
+    (10, 3)
+
+    Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 3.1, whose three models are the
+    decompositions of this package.
     """
 
-    FACTOR: str
+    FACTOR = "A"
     CARRIES = True
+    FACTORS_ARE_OF_STEPS = False
 
     def __init__(
         self,
@@ -89,7 +137,13 @@ class Polynomial(HornerLayer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self._templates.operator = operator
         self._channel_axis = channel_axis(operator)
-        self.factors = [self._factor(n) for n in range(1, self.order + 1)]
+        if self.gate and not (self.CARRIES or self.GATES_THE_STATE):
+            raise ValueError(
+                "Where nothing is carried, a gate must multiply the state of a step, or x_N starts at zero. "
+                f"Received: gate=True for {type(self).__name__}. "
+                "Pass gate=False, or let the class set `GATES_THE_STATE` and gate the state in its recursion."
+            )
+        self.factors = [self._factor(n) for n in self.factor_orders()]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
         self._say_whether_masks_are_supported(self.factors[0])
 
@@ -102,18 +156,22 @@ class Polynomial(HornerLayer):
     def channel_axis(self):
         return self._channel_axis
 
-    def _factor_variance(self, letter, n):
-        """Returns the variance that factor `letter`_n gives its output for input of variance one, at the start."""
-        raise NotImplementedError
+    def factor_orders(self):
+        """Returns the n of the linear maps A_n of z that the recursion takes."""
+        return range(1, self.order + 1)
+
+    def map_variance(self, letter, n):
+        """Returns the variance that linear map `letter`_n gives its output for input of variance one, at the start."""
+        return 1.0
 
     def _factor(self, n):
         if n > 1 and self.identity_factors:
             return keras.layers.Identity(dtype=self.dtype_policy, name=f"{self.FACTOR}_{n}")
-        return self._linear_map(self.FACTOR, n)
+        return self.linear_map(self.FACTOR, n)
 
-    def _linear_map(self, letter, n):
-        """Makes the linear map `letter`_n: a matrix of `rank` columns or a copy of the operator."""
-        name, variance = f"{letter}_{n}", self._factor_variance(letter, n)
+    def linear_map(self, letter, n):
+        """Returns a new linear map `letter`_n, not built: a matrix of `rank` columns or a copy of the operator."""
+        name, variance = f"{letter}_{n}", self.map_variance(letter, n)
         if self.operator is None:
             return self._matrix(name, self.rank, variance, use_bias=False)
         overrides = {}
@@ -151,14 +209,14 @@ class Polynomial(HornerLayer):
                 f"Received: z of shape {tuple(input_shape)} and x_1 of shape {tuple(shape)}. "
                 "Pass a `rank` or an `operator` that returns as many channels as z has, or identity_factors=False."
             )
-        self._build_recursion(shape)
+        self.build_maps(shape)
         self._build_steps(shape)
         if self.C is not None:
             self.C.build(self._channels_last(shape))
         self.built = True
 
-    def _build_recursion(self, shape):
-        """Builds what a subclass adds to the factors, for states of shape `shape`."""
+    def build_maps(self, shape):
+        """Builds what a subclass adds to the factors, for states x_n of shape `shape`."""
 
     def _check_rank_of(self, input_shape):
         spec = self.factors[0].input_spec
@@ -195,7 +253,7 @@ class Polynomial(HornerLayer):
 
     def folded_config(self):
         config = super().folded_config()
-        of_products = self.normalize_at != "order" or not self.CARRIES
+        of_products = self.FACTORS_ARE_OF_STEPS and (self.normalize_at != "order" or not self.CARRIES)
         some_gates = any(step.gates_in_normalizer for step in self.steps) and any(step.has_gate for step in self.steps)
         if config is None or not of_products or some_gates or not all(map(_is_matrix, self.factors[1:])):
             return config

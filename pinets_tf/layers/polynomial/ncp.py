@@ -72,25 +72,25 @@ class NCP(Polynomial):
     are ours; the paper gives none.
     """
 
-    FACTOR = "A"
+    FACTORS_ARE_OF_STEPS = True
     GATES_THE_STATE = True
     CARRIES = False
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
         self.b_initializer = None if b_initializer is None else keras.initializers.get(b_initializer)
-        self.S = [self._linear_map("S", n) for n in range(2, self.order + 1)]
+        self.S = [self.linear_map("S", n) for n in range(2, self.order + 1)]
         self.b = []
         self._b_shape: tuple[int, ...] = (-1,)
 
-    def _factor_variance(self, letter, n):
+    def map_variance(self, letter, n):
         # With b_1 = 1 and b_n^2 = 1/2, every x_n has variance one: half of it linear, a quarter quadratic, ...
         return 1.0 if letter == "A" else 0.5
 
     def _b_value(self, n):
         return 1.0 if n == 1 else 0.5**0.5
 
-    def _build_recursion(self, shape):
+    def build_maps(self, shape):
         for S_n in self.S:
             self._check_keeps_shape(S_n, shape)
             build_part("operator", S_n, shape)

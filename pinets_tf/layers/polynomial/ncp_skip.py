@@ -76,15 +76,15 @@ class NCPSkip(NCP):
         self.learn_skip = bool(learn_skip)
         self.V = []
 
-    def _factor_variance(self, letter, n):
+    def map_variance(self, letter, n):
         # With b_1^2 = 1/N and b_n^2 = 1/(2N), x_n has variance n/N: every step adds 1/N.
         return 1.0 if letter == "A" else 0.5 / (n - 1)
 
     def _b_value(self, n):
         return (self.order if n == 1 else 2 * self.order) ** -0.5
 
-    def _build_recursion(self, shape):
-        super()._build_recursion(shape)
+    def build_maps(self, shape):
+        super().build_maps(shape)
         if self.learn_skip:
             channels = shape[self.channel_axis]
             self.V = [self._matrix(f"V_{n}", channels, 1.0, False, "identity") for n in range(2, self.order + 1)]

@@ -1,0 +1,1 @@
+"""Layers that the package has never seen: one file is enough."""
