@@ -17,6 +17,7 @@ from pinets_tf.analysis import (
     truncate,
     without_products,
 )
+from pinets_tf.layers import Polynomial
 from pinets_tf.models import fold_normalization
 from tests.analysis.test_summary import profile
 from tests.conformance.cases import functional, numpy, randomise, tensorflow_only
@@ -102,5 +103,6 @@ def test_the_order_at_which_numbers_overflow_is_named(case):
 
 
 def test_a_gate_that_would_start_at_zero_is_refused():
+    assert issubclass(Fibonacci, Polynomial)
     with pytest.raises(ValueError, match=r"gate must multiply the state .*Received: gate=True for Fibonacci. Pass"):
         Fibonacci(3, 3, rank=4, gate=True)
