@@ -6,6 +6,7 @@ import pytest
 
 from pinets_tf.analysis import grow
 from pinets_tf.layers import CCP, NCP, Injection, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
+from pinets_tf.layers.polynomial.decomposition import Polynomial
 from tests.conformance.cases import SPIRALS, numpy, randomise, tensorflow_only
 from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
 
@@ -130,6 +131,47 @@ def test_leaves_products_out_where_they_were():
     np.testing.assert_allclose(numpy(grown(z)), numpy(layer(z)), rtol=1e-6)
 
 
+class Silent(Polynomial):
+    """A recursion of a user's, of which nothing says how it grows."""
+
+    FACTOR = "U"
+
+    def _factor_variance(self, letter, n):
+        return 1.0
+
+    def recursion(self, on, z):
+        x = on.apply(self.factors[0], z)
+        for step, U_n in zip(self.steps, self.factors[1:]):
+            x = on.step(step, on.apply(U_n, z), x, carry=x)
+        return self.read_out(on, x)
+
+
+class Said(Silent):
+    BY_ORDER = ("factors",)
+
+
+class Other(CCP):
+    recursion = Silent.recursion
+
+
+def test_a_layer_of_a_user_grows_once_it_says_how():
+    layer, z = Said(3, 2, rank=4), np.ones((2, 5), "float32")
+    layer(z)
+    grown = grow(layer, 4)
+    assert grown.order == 4
+    np.testing.assert_allclose(numpy(grown(z)), numpy(layer(z)), rtol=1e-6)
+
+
+def test_leaves_the_layers_of_a_model_that_have_one_order():
+    x, z = keras.Input((6, 6, 4)), keras.Input((5,))
+    model = keras.Model([x, z], Injection(name="injection")([x, CCP(4, 2, rank=4, name="ccp")(z)]))
+    randomise(model)
+    grown = grow(model, 3)
+    assert [grown.get_layer(name).order for name in ("injection", "ccp")] == [2, 3]
+    tensors = [np.ones((2, 6, 6, 4), "float32"), np.ones((2, 5), "float32")]
+    np.testing.assert_allclose(numpy(grown(tensors)), numpy(model(tensors)), rtol=1e-5, atol=1e-6)
+
+
 def built(layer, shape):
     layer.build((None, *shape[1:]))
     return layer
@@ -142,11 +184,37 @@ def quantised():
 
 
 REFUSED = {
-    "quantised": (quantised, r"which is quantised\. .* raise it before"),
-    "kind": (lambda: keras.layers.Dense(2), r"of type CCP.* Received: .*, which is of type Dense\. Call"),
-    "injection": (lambda: Injection(), r"which is of type Injection\. .* use `convert`"),
-    "unbuilt": (lambda: CCP(3, 2, rank=4), r"Received: .*, which has no weights yet\. Call the layer once"),
-    "order": (lambda: built(*vectors(CCP, 4)), r"above that of the layer\. Received: order=3 for ccp.* of order 4"),
+    "quantised": (quantised, r"which is quantised\. Raise the layer before"),
+    "kind": (
+        lambda: keras.layers.Dense(2),
+        r"if there are several .* Received: .* of type Dense and order None\. Pass .* `convert`",
+    ),
+    "injection": (
+        lambda: Injection(),
+        r"several orders of its kind\. Received: .* is of type Injection and order 2\. .* use `convert`",
+    ),
+    "unbuilt": (lambda: CCP(3, 2, rank=4), r"Received: the CCP .*, which has no weights yet\. Call the layer once"),
+    "order": (
+        lambda: built(*vectors(CCP, 4)),
+        r"above that of the layer.* Received: order=3 for <CCP .* order 4\. Pass a higher",
+    ),
+    "all of lower order": (
+        lambda: built(ProdPoly([CCP(3, 3, rank=4)]), (2, 5)),
+        r"Received: order=3 for .* ProdPoly and order 3\. Pass",
+    ),
+    "unbuilt inside": (lambda: ProdPoly([CCP(3, 2, rank=4)]), r"Received: the CCP .*, which has no weights yet"),
+    "silent": (
+        lambda: built(Silent(3, 2, rank=4), (2, 5)),
+        r"the Silent .* of order 2, which says not how .*`BY_ORDER`",
+    ),
+    "other recursion": (
+        lambda: built(Other(3, 2, rank=4), (2, 5)),
+        r"the Other .*, which says not how it grows\. Name",
+    ),
+    "in a model": (
+        lambda: keras.Sequential([keras.Input((5,)), CCP(4, 2, rank=4), Silent(3, 2, rank=4)]),
+        r"the Silent .*, which says not how it grows",
+    ),
     "sums": (
         lambda: built(*vectors(CCP, 2, normalize="layer", normalize_at="order")),
         r"new terms can be zero .* Received: the CCP .* of order 2, whose sums are normalised .*\. Train one",

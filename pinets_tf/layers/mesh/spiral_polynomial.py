@@ -1,6 +1,9 @@
 """Polynomials of spiral convolutions (Sec. 5.3)."""
 
+from typing import Any
+
 import keras
+import numpy as np
 from keras import ops
 
 from pinets_tf.fused import neighbor_maps
@@ -85,6 +88,7 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
     """
 
     acts_as = "polynomial"
+    BY_ORDER: Any = ("A", "S")
 
     def __init__(
         self,
@@ -116,9 +120,12 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         # Where no step needs the neighbours of another.
         self._one_look = self.variant == "simple" or self.order <= 2
         self._is_simple = self.variant == "simple" or self.order == 1
+        if self._is_simple:
+            # What order 1 of the full variant does is done by A_n in a higher one.
+            self.BY_ORDER = () if self.variant == "simple" else ("S",)
         # One of each order, made in `build`.
-        self.A = [None] * (0 if self._is_simple else self.order - 1)
-        self.S = [None] * (len(self.A) or 1)
+        self.A: list[Any] = [None] * (0 if self._is_simple else self.order - 1)
+        self.S: list[Any] = [None] * (len(self.A) or 1)
         self.beta = None
         self.use_bias = bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
@@ -218,6 +225,46 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
 
     def _replaced_by_folding(self):
         return [*super()._replaced_by_folding(), self.beta]
+
+    def load_grown(self, source):
+        for A_n in self.A if self.residual or source.order > 1 else ():
+            # A new step adds nothing, or hands on z.
+            kernel = np.zeros(A_n.shape)
+            kernel[0] = 0 if self.residual else np.eye(*A_n.shape[1:])
+            A_n.assign(kernel)
+        super().load_grown(source)
+
+    def _grown_place(self, n, added):
+        if self.residual and n <= 2:
+            return 2
+        is_map = self.variant == "full" and self.order == 1
+        return n + added if is_map else super()._grown_place(n, added)
+
+    def _obstacles(self):
+        yield from super()._obstacles()
+        is_full, one_product = self.variant == "full", self.order == 2 and self.normalize is not None
+        yield (
+            self.residual and not is_full,
+            "whose every step adds Sz once more",
+            "Train a simple one without `residual`.",
+        )
+        yield (
+            is_full and one_product and "keep" in self._tables,
+            "whose statistics are those of the kept vertices alone, and would be those of all",
+            "Train one without `keep` or `normalize`.",
+        )
+        yield (
+            is_full and one_product and self.residual and self.normalize_at == "last",
+            "whose last product would not be the last one",
+            "Train one with normalize_at='product'.",
+        )
+        channels, centers = self.S[0].shape[1], ops.convert_to_numpy(self.spirals)[:, 0]
+        hands_on = channels <= self.filters and (centers == np.arange(len(centers))).all()
+        yield (
+            is_full and not self.residual and self.order > 1 and not hands_on,
+            f"whose {self.filters} filters cannot hand on z of {channels} channels, vertex by vertex",
+            "Train one with residual=True, or with as many filters as z has channels.",
+        )
 
     def _bias_of(self, n):
         if self.beta is None or n < self.order:

@@ -64,6 +64,7 @@ class CCP(Polynomial):
 
     FACTOR = "U"
     FACTORS_ARE_OF_STEPS = True
+    BY_ORDER = ("factors",)
 
     def map_variance(self, letter, n):
         if self.order == 1:

@@ -1,8 +1,11 @@
 """The base of layers made of Horner steps."""
 
+import itertools
 from types import SimpleNamespace
+from typing import Any
 
 import keras
+from keras import ops
 
 from pinets_tf import _keras
 from pinets_tf.layers import masks
@@ -39,6 +42,9 @@ class HornerLayer(Checkpointed):
     acts_as = "polynomial"
     # Whether a gate multiplies the state of a step, before the product, instead of the product.
     GATES_THE_STATE = False
+    # Lists of layers or weights, the last of which serves the last order, if a layer of a higher order with gates of
+    # zero starts as this one. It is stated beside the recursion that it holds for.
+    BY_ORDER: Any = None
 
     def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
         super().__init__(**kwargs)
@@ -62,6 +68,11 @@ class HornerLayer(Checkpointed):
     def normalize(self):
         """What normalises the products: `None`, a name, or the layer that is copied."""
         return self._templates.normalize
+
+    @property
+    def _starts_as_identity(self):
+        """Whether the normalisation changes nothing at the start, in training too."""
+        return self.normalize in (None, "affine", "offset")
 
     @property
     def channel_axis(self):
@@ -107,6 +118,60 @@ class HornerLayer(Checkpointed):
         """Takes the map that the normalisation of step n is at inference."""
         self.normalizers[n - 2].set_map(scale, offset)
 
+    def grown_config(self, order):
+        """Returns the config of a layer of a higher order that starts as this one, `None` if the order is not higher.
+
+        It raises a `ValueError` that says what keeps the layer from growing.
+        """
+        if order <= self.order:
+            return None
+        for keeps, obstacle, remedy in self._obstacles():
+            if keeps:
+                raise ValueError(
+                    "A layer grows where its new terms can be zero and everything else stays as it is. "
+                    f"Received: the {type(self).__name__} {self.name} of order {self.order}, {obstacle}. {remedy}"
+                )
+        config = {**self.get_config(), "order": order, "gate": True}
+        return config if self.products is None else {**config, "products": self.products + order - self.order}
+
+    def load_grown(self, source):
+        """Takes the weights of the layer that `grown_config` came from, behind new steps with gates of zero."""
+        both, added = (self, source), self.order - source.order
+        by_order = [[getattr(layer, name) for name in layer.BY_ORDER] for layer in both]
+        steps = [part for layer in both for part in (*layer.normalizers, *layer.gates)]
+        copy_weights(self, source, leave=[*steps, *itertools.chain(*by_order[0], *by_order[1])])
+        for n in range(1, source.order + 1):
+            place = source._grown_place(n, added)
+            for new, old in zip(*by_order):
+                if len(old) + n > source.order:
+                    _assign(new[place - self.order - 1], old[n - source.order - 1])
+            if n > 1:
+                self.steps[place - 2].load(source.steps[n - 2])
+        for step in self.steps[: max(source._grown_place(1, added) - 2, 0)]:
+            # These make what the first order is multiplied with, whose gate alone keeps them out.
+            step.weight_of_gate.assign(1.0)
+
+    def _grown_place(self, n, added):
+        """Returns the order that the parts of order n serve in a layer with `added` new steps."""
+        # What is carried is x_1 first.
+        return n if n == 1 else n + added
+
+    def _obstacles(self):
+        """Yields what may keep the layer from growing: whether it does, in words, and what to do instead."""
+        stated = next(vars(x) for x in type(self).__mro__ if not {"recursion", "BY_ORDER"}.isdisjoint(vars(x)))
+        yield (
+            stated.get("BY_ORDER") is None,
+            "which says not how it grows",
+            "Name its lists of parts in `BY_ORDER` of its class, if a step of gate zero hands on x_{n-1}.",
+        )
+        yield not self.built, "which has no weights yet", "Call the layer once."
+        yield "quantized" in self.get_config(), "which is quantised", "Raise the layer before it is quantised."
+        yield (
+            not self._starts_as_identity and self.normalize_at == "order",
+            "whose sums are normalised (normalize_at='order')",
+            "Train one with normalize_at='product'.",
+        )
+
     def _replaced_by_folding(self):
         """Returns the layers and weights that a folded layer has others for."""
         return [normalizer for normalizer in self.normalizers if normalizer is not None]
@@ -146,3 +211,12 @@ class HornerLayer(Checkpointed):
     def _restore_policies(self, maps):
         """Gives linear maps that are made as the layer is built the policies that they were saved with."""
         restore_policies(maps, self._templates.policies)
+
+
+def _assign(new, old):
+    """Gives a layer or weight what another one has."""
+    if isinstance(new, keras.layers.Layer):
+        copy_weights(new, old)
+    else:
+        # Of more channels, which are zero at the start.
+        new.assign(ops.pad(old, [(0, more - fewer) for more, fewer in zip(new.shape, old.shape)]))

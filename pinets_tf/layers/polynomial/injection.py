@@ -178,6 +178,10 @@ class Injection(HornerLayer):
     def compute_output_shape(self, input_shape):
         return tuple(self._two(input_shape)[0])
 
+    def grown_config(self, order):
+        # There is no other order.
+        return None
+
     def get_config(self):
         config = {key: value for key, value in super().get_config().items() if key != "order"}
         return {

@@ -1,5 +1,7 @@
 """NCP, the nested coupled CP decomposition of a polynomial (Eq. 4)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -75,6 +77,7 @@ class NCP(Polynomial):
     FACTORS_ARE_OF_STEPS = True
     GATES_THE_STATE = True
     CARRIES = False
+    BY_ORDER: Any = ("factors", "S", "b")
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
@@ -156,6 +159,24 @@ class NCP(Polynomial):
         else:
             gate = 1 if self.gates[n - 1] is None else self.gates[n - 1]
             self.b[n].assign(self.b[n] + gate * ops.matmul(offset, self.S[n - 1].kernel))
+
+    def _grown_place(self, n, added):
+        # Nothing is carried past a product: new steps make the state in front of the first factor.
+        return super()._grown_place(n, added) if self.CARRIES else n + added
+
+    def _obstacles(self):
+        yield (
+            not self.CARRIES and self.identity_factors,
+            "in which z itself is the factor of every product",
+            "Use NCPSkip, whose steps carry x_{n-1}.",
+        )
+        first = self.normalize_at != "last" or self.order == 1
+        yield (
+            not self.CARRIES and first and not self._starts_as_identity,
+            f"whose first state would be normalised by normalize={self.normalize!r}",
+            "Fold a batch normalisation with `pinets_tf.models.fold_normalization`, or use NCPSkip.",
+        )
+        yield from super()._obstacles()
 
     def get_config(self):
         serialized = keras.initializers.serialize(self.b_initializer) if self.b_initializer else None

@@ -70,6 +70,7 @@ class NCPSkip(NCP):
 
     GATES_THE_STATE = False
     CARRIES = True
+    BY_ORDER = ("factors", "S", "b", "V")
 
     def __init__(self, units, order, rank=None, operator=None, *, learn_skip=False, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, b_initializer=b_initializer, **kwargs)

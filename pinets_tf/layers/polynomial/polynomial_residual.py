@@ -67,6 +67,7 @@ class PolynomialResidual(HornerLayer):
     acts_as = "polynomial"
     # Arguments whose layers are used, and not copied.
     USED_AS_THEY_ARE = ("branch", "shortcut", "factor")
+    BY_ORDER = ()
 
     def __init__(self, branch, order=2, shortcut=None, *, factor=None, **kwargs):
         super().__init__(order, **kwargs)

@@ -65,6 +65,7 @@ class PooledProduct(HornerLayer):
 
     acts_as = "polynomial"
     GATES_THE_STATE = True
+    BY_ORDER = ("factors",)
 
     def __init__(self, factor, order=2, *, data_format=None, **kwargs):
         super().__init__(order, **kwargs)
@@ -150,6 +151,14 @@ class PooledProduct(HornerLayer):
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
+
+    def _obstacles(self):
+        yield from super()._obstacles()
+        yield (
+            isinstance(self.normalize, keras.layers.Layer),
+            f"where {self.normalize!r} makes something of its own of products that are zero",
+            "Train one with normalize='tanh'.",
+        )
 
     def get_config(self):
         config = {"factor": keras.saving.serialize_keras_object(self.factor), "data_format": self.data_format}

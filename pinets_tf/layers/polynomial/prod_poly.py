@@ -6,7 +6,7 @@ import keras
 
 from pinets_tf.layers import masks
 from pinets_tf.layers.checkpointed import Checkpointed
-from pinets_tf.layers.copying import deserialize_layers, hand_down_policy, restore_with_policy
+from pinets_tf.layers.copying import copy_weights, deserialize_layers, hand_down_policy, restore_with_policy
 from pinets_tf.layers.parts import build_part, returned_shape
 from pinets_tf.layers.polynomial.interpreter import on_tensors
 
@@ -86,6 +86,21 @@ class ProdPoly(Checkpointed):
         for layer in self.polynomials:
             input_shape = returned_shape("polynomials", layer, input_shape)
         return tuple(input_shape)
+
+    def grown_config(self, order):
+        """Returns the config with each polynomial of a lower order raised, or `None` where there is none."""
+        configs = [x.grown_config(order) if hasattr(x, "grown_config") else None for x in self.polynomials]
+        config = self.get_config()
+        for polynomial, raised in zip(config["polynomials"], configs):
+            polynomial["config"] = raised or polynomial["config"]
+        return config if any(configs) else None
+
+    def load_grown(self, source):
+        """Takes the weights of the layer that `grown_config` came from."""
+        for new, old in zip(self.polynomials, source.polynomials):
+            is_raised = getattr(new, "order", 1) > getattr(old, "order", 1)
+            load = type(new).load_grown if is_raised else copy_weights
+            load(new, old)
 
     def get_config(self):
         polynomials = [keras.saving.serialize_keras_object(layer) for layer in self.polynomials]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from pinets_tf.layers import masks
-from pinets_tf.layers.copying import copy_layer
+from pinets_tf.layers.copying import copy_layer, copy_weights
 from pinets_tf.layers.normalization.batch_normalization import (
     BatchNormalization,
     ProductAffine,
@@ -78,6 +78,11 @@ class Step:
     def gate(self):
         """The gate that is not part of the normaliser, or `None`, also in a layer that is not built."""
         return self.layer.gates[self.n - 2] if self.layer.gates else None
+
+    @property
+    def weight_of_gate(self):
+        """The gate, wherever it is, or `None`."""
+        return self.normalizer.gate if self.gates_in_normalizer else self.gate
 
     @property
     def dtype_of_products(self):
@@ -166,6 +171,12 @@ class Step:
         if bias is not None:
             x = ops.add(x, ops.cast(bias, x.dtype))
         return ops.cast(x, self.layer.compute_dtype)
+
+    def load(self, source):
+        """Takes the gate of a step of another layer, which is one where there is none, and the normalisation."""
+        self.weight_of_gate.assign(1.0 if source.weight_of_gate is None else source.weight_of_gate)
+        if source.normalizer is not None:
+            copy_weights(self.normalizer, source.normalizer, leave=[self.weight_of_gate, source.weight_of_gate])
 
     def build(self, shape):
         """Returns the normaliser for states of a shape, or `None`."""
