@@ -1,14 +1,16 @@
 """A polynomial layer of matrices that starts from a given polynomial."""
 
+import dataclasses
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
-from pinets_tf._keras import flatten_layers
 from pinets_tf.analysis.coefficients import Coefficients, evaluate
-from pinets_tf.layers import CCP, NCP, NCPSkip
+from pinets_tf.analysis.model_graph import input_shapes
 from pinets_tf.layers.checks import positive_integer
+from pinets_tf.layers.polynomial.interpreter import Interpreter
 
 # Entries of the matrix of derivatives, of 8 bytes each.
 _MOST_ENTRIES = 2**26
@@ -17,22 +19,24 @@ _ITERATIONS = 100
 _EXACT = 1e-24
 
 
-def fit(layer, polynomial, *, starts=4, seed=0):
-    """Sets the weights of a CCP, NCP or NCPSkip so that it approximates a given polynomial, as a start for training.
+def fit_polynomial(layer, polynomial, *, starts=4, seed=0):
+    """Sets the weights of a layer such as a CCP so that it approximates a given polynomial, as a start for training.
 
     The output x = C x_N + beta is linear in C and beta, which are solved for by least squares wherever they appear; the
     weights of the recursion (the U_n of Eq. 3; the A_n, S_n and b_n of Eq. 4 and 5) are found by damped Gauss-Newton
     steps (variable projection), from those that the layer has and from random ones, the best of which are kept.
 
-    The problem is not convex, and the start decides. Twelve polynomials of order 3, which layers of the three kinds and
+    The problem is not convex, and the start decides. Twelve polynomials of order 3, which a CCP, NCP and NCPSkip
     of rank 3 gave, were approximated by each kind from one start: with twice that rank 24 of the 36 times to rounding,
     and always to 1 %; with rank 3 itself to between 0.3 and 40 %. It is for small layers: the memory is 8 bytes times
     samples * units * weights of the recursion, 0.5 GB at most, and as much again for work. A CP decomposition of the
     tensors by alternating least squares was no better a start for a CCP than random weights, so none is used.
 
     Args:
-        layer: a `CCP`, `NCP` or `NCPSkip` with `units` and `rank`, without normalisation, `identity_factors`,
-            `learn_skip` and LoRA adapters. One that is not built is built; gates are set to one.
+        layer: a `CCP`, `NCP` or `NCPSkip` with `units` and `rank`, without normalisation, `identity_factors` and LoRA
+            adapters; or a layer of yours derived from `Polynomial`, whose `recursion` has x_N from plain `Dense`
+            layers, weights that are vectors, elementwise products and sums, and returns `read_out(on, x_N)`. One that
+            is not built is built; gates are set to one.
         polynomial: what `coefficients` returns, of a symmetric form or not; or a pair of arrays (samples, d) and
             (samples, units), inputs and outputs. Coefficients are compared at inputs drawn from the standard normal
             distribution. Data should have more numbers of output than the layer has weights.
@@ -44,87 +48,71 @@ def fit(layer, polynomial, *, starts=4, seed=0):
         over that of the deviation of the outputs from their mean. For coefficients, at fresh inputs.
 
     Raises:
-        ValueError: if the layer is another one, if `polynomial` is neither of the two or of other sizes than the layer,
-            if `starts` is not a positive integer, or if the problem is too large.
+        ValueError: if the layer computes something else, if `polynomial` is neither of the two or of other sizes than
+            the layer, if `starts` is not a positive integer, or if the problem is too large.
 
     Example:
 
-    >>> from pinets_tf.analysis import coefficients, fit
+    >>> from pinets_tf.analysis import coefficients, fit_polynomial
     >>> from pinets_tf.layers import CCP, NCP
     >>> ncp = NCP(units=2, order=2, rank=3)
     >>> ncp.build((None, 4))
     >>> ccp = CCP(units=2, order=2, rank=8)
-    >>> fit(ccp, coefficients(ncp)) < 1e-3
+    >>> fit_polynomial(ccp, coefficients(ncp)) < 1e-3
     True
 
     Source: ours; the recursion is that of Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Eq. 3.
     Variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis, 1973, in the form of Kaufman, 1975.
     """
-    _check_layer(layer)
+    trouble = f"is of type {type(layer).__name__} and has no C"
+    _require(hasattr(layer, "gates") and getattr(layer, "C", None) is not None, layer, trouble)
     starts = positive_integer("starts", starts, "Pass how many starts are tried, such as starts=4.")
-    rng = np.random.default_rng(seed)
-    (z, x), (fresh_z, fresh_x) = _samples(layer, polynomial, rng)
-    size = z.shape[1]
-    recursion = _Recursion(layer, size)
-    entries = x.size * recursion.weights
-    if entries > _MOST_ENTRIES:
+    arrays = None if isinstance(polynomial, Coefficients) else _arrays(polynomial)
+    size, units = [x.shape[-1] for x in arrays or (polynomial.tensors[0], polynomial.constant)]
+    own = input_shapes(layer)[0][-1] if layer.built else size
+    if (own, layer.C.units) != (size, units):
         raise ValueError(
-            f"A fit has at most {_MOST_ENTRIES:,} derivatives, of each output by each weight. Received: {x.size:,} "
-            f"outputs and {recursion.weights:,} weights, which are {entries:,}. Pass fewer samples, a layer of a lower "
-            "rank, or train the layer."
+            "A layer has as many inputs and outputs as the polynomial that it approximates. "
+            f"Received: a polynomial from {size} to {units} numbers for {layer.name}, from {own} to {layer.C.units}. "
+            f"Pass a layer with units={units}, not built or built for {size} inputs."
         )
     if not layer.built:
         layer.build((None, size))
+    rng, tape = np.random.default_rng(seed), _Tape(layer, size)
+    (z, x), (fresh_z, fresh_x) = (arrays, arrays) if arrays else _samples(tape, polynomial, rng)
+    entries = x.size * tape.start.size
+    if entries > _MOST_ENTRIES:
+        raise ValueError(
+            f"A fit has at most {_MOST_ENTRIES:,} derivatives, of each output by each weight. Received: {x.size:,} "
+            f"outputs and {tape.start.size:,} weights, which are {entries:,}. Pass fewer samples, a layer of a lower "
+            "rank, or train the layer."
+        )
     best, exact = math.inf, _EXACT * _deviation(x)
     for number in range(starts):
-        start = recursion.random(rng) if number else recursion.of(layer)
-        trial = _descend(recursion, z, x, start, layer.use_bias, exact)
+        trial = _descend(tape, z, x, tape.random(rng) if number else tape.start, exact)
         if trial[-1] < best:
             weights, C, beta, best = trial
         if best <= exact:
             break
-    recursion.assign(layer, weights)
-    layer.C.kernel.assign(C)
-    if layer.use_bias:
-        layer.C.bias.assign(beta)
-    for gate in layer.gates:
-        if gate is not None:
-            gate.assign(1.0)
+    # Where there is no beta, C has one weight.
+    for variable, value in zip((*tape.variables, *layer.C.weights), (*tape.split(weights), C, beta)):
+        variable.assign(value.reshape(variable.shape))
+    for gate in (gate for gate in layer.gates if gate is not None):
+        gate.assign(1.0)
     found = ops.convert_to_numpy(layer(ops.convert_to_tensor(fresh_z, layer.compute_dtype))).astype("float64")
     return math.sqrt(np.mean((found - fresh_x) ** 2) / (_deviation(fresh_x) or 1.0))
 
 
-def _check_layer(layer):
-    trouble = None
-    if type(layer) not in (CCP, NCP, NCPSkip):
-        trouble = f"is of type {type(layer).__name__}"
-    else:
-        config = layer.get_config()
-        wrong = [name for name in ("operator", "normalize", "products", "quantized") if config.get(name) is not None]
-        wrong += [name for name in ("identity_factors", "learn_skip") if getattr(layer, name, False)]
-        wrong += ["units=None"] if layer.units is None else []
-        wrong += ["LoRA adapters"] if any(getattr(x, "lora_enabled", False) for x in flatten_layers(layer)) else []
-        trouble = f"has {', '.join(wrong)}" if wrong else None
-    if trouble is not None:
+def _require(holds, layer, trouble):
+    if not holds:
         raise ValueError(
-            "What is fitted is a CCP, NCP or NCPSkip of matrices, C x_N + beta, without normalisation. "
+            "What is fitted is C x_N + beta, where x_N is made of matrices, vectors, products and sums alone. "
             f"Received: {layer!r}, which {trouble}. Pass a layer such as CCP(units=10, order=3, rank=64)."
         )
 
 
-def _samples(layer, polynomial, rng):
-    """Returns inputs and outputs to fit, and others to measure the error with."""
-    if isinstance(polynomial, Coefficients):
-        size, units, order = polynomial.tensors[0].shape[1], len(polynomial.constant), len(polynomial.tensors)
-        _check_sizes(layer, size, units)
-        monomials = math.comb(size + max(order, layer.order), size)
-        weights = _Recursion(layer, size).weights + layer.rank * units
-        number = max(2 * monomials, math.ceil(3 * weights / units))
-        if number * units * weights > 2 * _MOST_ENTRIES:
-            # Too many to evaluate, and refused by their number.
-            return ((np.zeros((number, size)), np.zeros((number, units))),) * 2
-        inputs = rng.normal(size=(2, number, size))
-        return tuple((z, evaluate(polynomial, z)) for z in inputs)
+def _arrays(polynomial):
+    """Returns inputs and outputs that are given as a pair."""
     pair = polynomial if isinstance(polynomial, (tuple, list)) and len(polynomial) == 2 else (polynomial, None)
     arrays = [np.asarray(array) for array in pair]
     usable = all(array.ndim == 2 and array.dtype.kind in "fiu" and np.isfinite(array).all() for array in arrays)
@@ -135,99 +123,142 @@ def _samples(layer, polynomial, rng):
             f"units). Received: {type(polynomial).__name__}, as arrays {shapes}. Pass what `coefficients` returns, or "
             "(z, x)."
         )
-    z, x = (array.astype("float64") for array in arrays)
-    _check_sizes(layer, z.shape[1], x.shape[1])
-    return ((z, x),) * 2
+    return [array.astype("float64") for array in arrays]
 
 
-def _check_sizes(layer, size, units):
-    own = layer.factors[0].kernel.shape[0] if layer.built else size
-    if (own, layer.units) != (size, units):
-        raise ValueError(
-            "A layer has as many inputs and outputs as the polynomial that it approximates. "
-            f"Received: a polynomial from {size} to {units} numbers for {layer.name}, from {own} to {layer.units}. "
-            f"Pass a layer with units={units}, not built or built for {size} inputs."
-        )
+def _samples(tape, polynomial, rng):
+    """Returns inputs and outputs of given coefficients to fit, and others to measure the error with."""
+    size, units, order = polynomial.tensors[0].shape[1], len(polynomial.constant), len(polynomial.tensors)
+    monomials = math.comb(size + max(order, tape.layer.order), size)
+    weights = tape.start.size + tape.layer.C.kernel.shape[0] * units
+    number = max(2 * monomials, math.ceil(3 * weights / units))
+    if number * units * weights > 2 * _MOST_ENTRIES:
+        # Too many to evaluate, and refused by their number.
+        return ((np.zeros((number, size)), np.zeros((number, units))),) * 2
+    return tuple((z, evaluate(polynomial, z)) for z in rng.normal(size=(2, number, size)))
 
 
-class _Recursion:
-    """The recursion of a layer as a function of all its weights, in one vector.
+@dataclasses.dataclass(eq=False)
+class _Value:
+    """A float64 array (samples, numbers), a kernel or a vector (1, numbers), and what it was computed from.
 
-        x_n = (A_n^T z) * s_n + x_{n-1}, without the last term in an NCP
+    Each of these comes with a function from the derivatives of the outputs by `x` to those by it. A derivative has an
+    axis of samples and one of outputs, then those of a kernel or of the numbers.
+    """
 
-    In a CCP s_n is x_{n-1}, and x_1 is A_1^T z; in the others s_n is S_n^T x_{n-1} + b_n, and x_1 is (A_1^T z) * b_1.
+    x: np.ndarray
+    sources: tuple = ()
+
+
+class _Tape(Interpreter):
+    """What is x_N, and what are the derivatives of C x_N by all weights? Values are kept as they are computed.
+
+    Gates count as one.
+
+    Args:
+        layer: a built layer.
+        size: the number of its inputs.
     """
 
     def __init__(self, layer, size):
-        N, k = layer.order, layer.rank
-        self.order, self.carries, self.has_states = N, layer.CARRIES, isinstance(layer, NCP)
-        self.shapes = [(N, size, k), *([(N - 1, k, k), (N, k)] if self.has_states else [])]
-        self.weights = sum(map(math.prod, self.shapes))
+        self.layer, self.variables = layer, []
+        self.weights: dict = {}
+        # The first time, they are found.
+        self.computed(np.zeros((1, size)), np.zeros(0))
+        self.start = np.concatenate([value.x.ravel() for value in self.weights.values()])
 
-    def of(self, layer):
-        """Returns the weights of a layer."""
-        values = [[factor.kernel for factor in layer.factors]]
-        values += [[S_n.kernel for S_n in layer.S], layer.b] if self.has_states else []
-        return np.concatenate([np.ravel(ops.convert_to_numpy(x)) for group in values for x in group]).astype("float64")
-
-    def assign(self, layer, weights):
-        A, S, b = self._split(weights)
-        for factor, A_n in zip(layer.factors, A):
-            factor.kernel.assign(A_n)
-        if self.has_states:
-            for S_n, kernel in zip(layer.S, S):
-                S_n.kernel.assign(kernel)
-            for b_n, value in zip(layer.b, b):
-                b_n.assign(value)
+    def split(self, weights):
+        """Returns the parts of all weights in one vector."""
+        return np.split(weights, np.cumsum([value.x.size for value in self.weights.values()], dtype=int)[:-1])
 
     def random(self, rng):
         """Returns weights that keep the size of z in every x_n."""
-        scales = [math.sqrt(shape[-2]) for shape in self.shapes[:2]] + [1.0] * (len(self.shapes) - 2)
-        return np.concatenate([rng.normal(size=shape).ravel() / scale for shape, scale in zip(self.shapes, scales)])
+        weights = [value.x for value in self.weights.values()]
+        return np.concatenate([rng.normal(size=x.size) / math.sqrt(len(x)) for x in weights])
 
     def computed(self, z, weights):
-        """Returns lists of A_n^T z, of s_n and of x_n."""
-        A, S, b = self._split(weights)
-        factors = np.einsum("bi,nir->nbr", z, A)
-        states = [b[0] if self.has_states else np.ones(A.shape[-1])]
-        x = [factors[0] * states[0]]
-        for n in range(1, self.order):
-            states.append(x[-1] @ S[n - 1] + b[n] if self.has_states else x[-1])
-            x.append(factors[n] * states[-1] + (x[-1] if self.carries else 0))
-        return factors, states, x
+        """Returns x_N."""
+        parts = zip(self.weights.items(), self.split(weights))
+        self.weights = {key: _Value(part.reshape(value.x.shape)) for (key, value), part in parts}
+        self.tape, self.x_N = [], _Value(z)
+        output = self.layer.recursion(self, self.x_N)
+        _require(output is self.x_N, self.layer, "returns something else than C x_N + beta")
+        return self.x_N.x
 
-    def derivatives(self, z, weights, computed, C):
+    def derivatives(self, C):
         """Returns those of the outputs by the weights, an array (samples * outputs, weights)."""
-        _, S, _ = self._split(weights)
-        factors, states, x = computed
-        parts = [np.empty((len(z), C.shape[1], *shape)) for shape in self.shapes]
-        # By x_n, an array (samples, outputs, rank).
-        slope = np.broadcast_to(C.T, (len(z), *C.T.shape))
-        for n in reversed(range(self.order)):
-            parts[0][:, :, n] = z[:, None, :, None] * (slope * (states[n][:, None] if n else states[n]))[:, :, None]
-            by_state = slope * factors[n][:, None]
-            if self.has_states:
-                parts[2][:, :, n] = by_state
-                if n:
-                    parts[1][:, :, n - 1] = x[n - 1][:, None, :, None] * by_state[:, :, None]
-                    by_state = by_state @ S[n - 1].T
-            slope = by_state + slope if self.carries else by_state
-        return np.concatenate([part.reshape(part.shape[0] * part.shape[1], -1) for part in parts], axis=1)
+        slopes = {self.x_N: np.broadcast_to(C.T, (len(self.x_N.x), *C.T.shape))}
+        for value in (value for value in reversed(self.tape) if value in slopes):
+            slope = slopes.pop(value)
+            for source, hand_back in value.sources:
+                part = hand_back(slope)
+                # Of a single number, which is multiplied with all.
+                part = part.sum(axis=-1, keepdims=True) if source.x.shape[-1] == 1 else part
+                slopes[source] = slopes[source] + part if source in slopes else part
+        number = len(self.x_N.x) * C.shape[1]
+        parts = [slopes.get(value, np.zeros((number, value.x.size))) for value in self.weights.values()]
+        return np.concatenate([part.reshape(number, -1) for part in parts], axis=1)
 
-    def _split(self, weights):
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])[:-1]
-        parts = [part.reshape(shape) for part, shape in zip(np.split(weights, ends), self.shapes)]
-        return parts if self.has_states else (*parts, None, None)
+    def apply(self, layer, *values):
+        _require(not getattr(layer, "lora_enabled", False), self.layer, "has LoRA adapters")
+        is_matrix = type(layer) is keras.layers.Dense and layer.activation is keras.activations.linear
+        trouble = f"applies {layer.name} of type {type(layer).__name__}, which is no plain matrix"
+        _require(is_matrix and not layer.quantization_mode, self.layer, trouble)
+        (z,) = values
+        if layer is self.layer.C:
+            self.x_N = z
+            return z
+        A = self._weight(layer.kernel)
+        x = self._keep(
+            z.x @ A.x,
+            (z, lambda slope: slope @ A.x.T),
+            (A, lambda slope: z.x[:, None, :, None] * slope[:, :, None]),
+        )
+        return self.shift(x, layer.bias) if layer.use_bias else x
+
+    def affine(self, function, *values, multiplies=True):
+        _require(False, self.layer, "has an affine map that is no matrix")
+
+    def product(self, function, *values):
+        _require(function is ops.multiply, self.layer, "has a product that is not elementwise")
+        x, y = values
+        return self._keep(x.x * y.x, (x, lambda slope: slope * y.x[:, None]), (y, lambda slope: slope * x.x[:, None]))
+
+    def add(self, *values):
+        return self._keep(sum(value.x for value in values), *((value, lambda slope: slope) for value in values))
+
+    def cast(self, function, value):
+        return value
+
+    def scale(self, weight, value):
+        return self.product(ops.multiply, value, self._weight(weight))
+
+    def shift(self, value, weight):
+        return self.add(value, self._weight(weight))
+
+    def _keep(self, x, *sources):
+        self.tape.append(_Value(x, sources))
+        return self.tape[-1]
+
+    def _weight(self, weight):
+        number = 1.0 if any(weight is gate for gate in self.layer.gates) else weight
+        if isinstance(number, (int, float)):
+            return _Value(np.full((1, 1), number))
+        _require(isinstance(weight, keras.Variable), self.layer, "computes a vector from its weights")
+        if id(weight) not in self.weights:
+            self.variables.append(weight)
+            self.weights[id(weight)] = _Value(np.atleast_2d(ops.convert_to_numpy(weight).astype("float64")))
+        return self.weights[id(weight)]
 
 
-def _descend(recursion, z, x, weights, use_bias, exact):
+def _descend(tape, z, x, weights, exact):
     """Returns the weights, C, beta and the mean square error that damped Gauss-Newton steps lead to."""
-    damping = 1e-2
-    computed = recursion.computed(z, weights)
-    basis, solution, rest = _solve(computed[-1][-1], x, use_bias)
-    error, rank = np.mean(rest**2), computed[-1][-1].shape[1]
+    damping, use_bias = 1e-2, tape.layer.C.use_bias
+    x_N = tape.computed(z, weights)
+    basis, solution, rest = _solve(x_N, x, use_bias)
+    error, rank = np.mean(rest**2), x_N.shape[1]
     for _ in range(_ITERATIONS):
-        derivatives = recursion.derivatives(z, weights, computed, solution[:rank]).reshape(len(z), -1)
+        derivatives = tape.derivatives(solution[:rank]).reshape(len(z), -1)
         # What C and beta can make up for is taken out (Kaufman).
         derivatives -= basis @ (basis.T @ derivatives)
         derivatives = derivatives.reshape(-1, weights.size)
@@ -236,15 +267,13 @@ def _descend(recursion, z, x, weights, use_bias, exact):
         for _ in range(12):
             damped = normal + (damping * scale + np.finfo("float64").tiny) * np.eye(weights.size)
             tried = weights + np.linalg.solve(damped, slope)
-            computed_there = recursion.computed(z, tried)
-            trial = _solve(computed_there[-1][-1], x, use_bias)
-            improved = np.mean(trial[2] ** 2) < error
-            if improved:
+            trial = _solve(tape.computed(z, tried), x, use_bias)
+            if np.mean(trial[2] ** 2) < error:
                 break
             damping *= 4
-        if not improved:
+        else:
             break
-        weights, computed, (basis, solution, rest) = tried, computed_there, trial
+        weights, (basis, solution, rest) = tried, trial
         error, damping = np.mean(rest**2), max(damping / 4, 1e-14)
         if error <= exact:
             break

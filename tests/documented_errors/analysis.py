@@ -33,7 +33,7 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             )
         ],
     },
-    "analysis.fit_polynomial.fit": {
+    "analysis.fit_polynomial.fit_polynomial": {
         "ValueError": [
             "tests/analysis/test_fitting.py::test_says_what_cannot_be_fitted",
             "tests/analysis/test_fitting.py::test_counts_its_starts",

@@ -16,7 +16,7 @@ from pinets_tf.analysis import (
     convert,
     count_products,
     evaluate,
-    fit,
+    fit_polynomial,
     grow,
     register_layer,
     truncate,
@@ -228,7 +228,7 @@ def test_a_layer_with_adapters_is_not_fitted():
     layer.build((None, 3))
     layer.factors[1].enable_lora(2)
     with pytest.raises(ValueError, match=r"Received: <CCP .* which has LoRA adapters. Pass a layer such as"):
-        fit(layer, (Z, Z))
+        fit_polynomial(layer, (Z, Z))
 
 
 def test_other_structures_are_refused():
