@@ -8,13 +8,14 @@ from keras import ops
 from pinets_tf import analysis
 from pinets_tf.analysis import Coefficients, coefficients, fit_polynomial
 from pinets_tf.analysis.fit_polynomial import _Tape
-from pinets_tf.layers import CCP, NCP, NCPSkip
-from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers import CCP, NCP, NCPSkip, Polynomial
 from tests.conformance.cases import numpy
+from tests.extension.chebyshev import Chebyshev
+from tests.extension.fibonacci import Fibonacci
 
 
-def polynomial(order=3, **options):
-    layer = NCP(2, order, rank=3, dtype="float64", **options)
+def polynomial(order=3, layer_class=NCP):
+    layer = layer_class(2, order, rank=3, dtype="float64")
     layer.build((None, 4))
     return layer
 
@@ -52,34 +53,36 @@ def test_starts_from_the_weights_of_the_layer(layer_class):
         np.testing.assert_allclose(numpy(factor.kernel), kernel, atol=1e-3)
 
 
-class Chebyshev(Polynomial):
-    """x_n = (2 A_n z + 1/2) * x_{n-1} - x_{n-2}, a recursion of a user's, with weights of its own on the way."""
+class Turned(Polynomial):
+    """x_1 = number * start * (turn x), x_n = (A_n z + 1/2) * x_{n-1}: weights of a user's on the way."""
 
-    FACTOR = "A"
-
-    def _factor_variance(self, letter, n):
-        return 1.0
-
-    def _build_recursion(self, shape):
+    def build_maps(self, shape):
         self.turn = keras.layers.Dense(shape[-1], dtype=self.dtype_policy)
         self.turn.build(shape)
         self.start = self.add_weight(shape=shape[1:], initializer="ones", name="start")
         self.number = self.add_weight(shape=(), initializer="ones", name="number")
 
     def recursion(self, on, z):
-        before, x = None, on.scale(self.start, on.apply(self.turn, on.apply(self.factors[0], z)))
+        x = on.scale(self.start, on.apply(self.turn, on.apply(self.factors[0], z)))
+        x = on.scale(self.number, x)
         for step, A_n in zip(self.steps, self.factors[1:]):
-            factor = on.shift(on.scale(2, on.apply(A_n, z)), 0.5)
-            skip = None if before is None else on.scale(-1.0, before)
-            before, x = x, on.step(step, factor, x, skip=skip)
-        return self.read_out(on, on.scale(self.number, x))
+            x = on.step(step, on.shift(on.apply(A_n, z), 0.5), x, carry=x)
+        return self.read_out(on, x)
 
 
-@pytest.mark.parametrize("make", [Chebyshev, NCPSkip], ids=["recursion of a user's", "learned skip"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Chebyshev(2, 3, rank=12, gate=True, dtype="float64"),
+        lambda: Turned(2, 3, operator=keras.layers.Dense(12), gate=True, dtype="float64"),
+        lambda: NCPSkip(2, 3, rank=10, learn_skip=True, gate=True, dtype="float64"),
+    ],
+    ids=["Chebyshev", "Turned", "learned skip"],
+)
 def test_fits_whatever_recursion_is_made_of_matrices_and_vectors(make):
-    options = {"learn_skip": True} if make is NCPSkip else {"operator": keras.layers.Dense(10)}
-    layer = make(2, 3, **({"rank": 10} if make is NCPSkip else {}), gate=True, dtype="float64", **options)
-    given = polynomial()
+    layer = make()
+    # Chebyshev's polynomials are odd or even.
+    given = polynomial(layer_class=Chebyshev if isinstance(layer, Chebyshev) else NCP)
     assert fit_polynomial(layer, coefficients(given), starts=2) < 1e-3
     z = np.random.default_rng(5).normal(size=(50, 4))
     assert np.sqrt(np.mean((numpy(layer(z)) - numpy(given(z))) ** 2)) < 1e-2 * np.std(numpy(given(z)))
@@ -90,6 +93,8 @@ FITTED = {
     "NCP": lambda: NCP(2, 3, rank=3, dtype="float64"),
     "NCPSkip": lambda: NCPSkip(2, 3, rank=3, learn_skip=True, dtype="float64"),
     "Chebyshev": lambda: Chebyshev(2, 4, rank=3, dtype="float64"),
+    "Turned": lambda: Turned(2, 3, rank=3, dtype="float64"),
+    "Fibonacci": lambda: Fibonacci(2, 4, rank=3, dtype="float64"),
     "products": lambda: without_last_products(CCP(2, 4, rank=3, dtype="float64")),
 }
 
@@ -118,14 +123,9 @@ def test_derivatives_are_those_of_the_layer(name):
 class Doing(Polynomial):
     """Says one word of a recursion, or does something with the output."""
 
-    FACTOR = "U"
-
     def __init__(self, word=None, what=None, values=1):
         super().__init__(2, 2, rank=3)
         self.said = (word, what, values)
-
-    def _factor_variance(self, letter, n):
-        return 1.0
 
     def recursion(self, on, z):
         x, (word, what, values) = on.apply(self.factors[0], z), self.said

@@ -5,8 +5,17 @@ import numpy as np
 import pytest
 
 from pinets_tf.analysis import grow
-from pinets_tf.layers import CCP, NCP, Injection, NCPSkip, PolynomialResidual, PooledProduct, ProdPoly, SpiralPolynomial
-from pinets_tf.layers.polynomial.decomposition import Polynomial
+from pinets_tf.layers import (
+    CCP,
+    NCP,
+    Injection,
+    NCPSkip,
+    Polynomial,
+    PolynomialResidual,
+    PooledProduct,
+    ProdPoly,
+    SpiralPolynomial,
+)
 from tests.conformance.cases import SPIRALS, numpy, randomise, tensorflow_only
 from tests.polynomial_degree import assert_polynomial_degree, normalises_in_float64
 
@@ -133,11 +142,6 @@ def test_leaves_products_out_where_they_were():
 
 class Silent(Polynomial):
     """A recursion of a user's, of which nothing says how it grows."""
-
-    FACTOR = "U"
-
-    def _factor_variance(self, letter, n):
-        return 1.0
 
     def recursion(self, on, z):
         x = on.apply(self.factors[0], z)

@@ -53,6 +53,8 @@ class Polynomial(HornerLayer):
         CARRIES: whether a step adds something to its product.
         FACTORS_ARE_OF_STEPS: whether the factor of step n is A_n z, so that the scale of a normalisation can be folded
             into A_n.
+        BY_ORDER: for `pinets_tf.analysis.grow`, the names of the lists whose last part serves order N, if a step whose
+            gate is zero hands on x_{n-1}; it is stated beside the recursion.
 
     Input shape:
         `(batch, ..., d)` with `rank`, else what `operator` takes.
