@@ -64,8 +64,11 @@ def fit_polynomial(layer, polynomial, *, starts=4, seed=0):
     Source: ours; the recursion is that of Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Eq. 3.
     Variable projection: Golub and Pereyra, SIAM Journal on Numerical Analysis, 1973, in the form of Kaufman, 1975.
     """
-    trouble = f"is of type {type(layer).__name__} and has no C"
-    _require(hasattr(layer, "gates") and getattr(layer, "C", None) is not None, layer, trouble)
+    _require(
+        hasattr(layer, "gates") and getattr(layer, "C", None) is not None,
+        layer,
+        f"is of type {type(layer).__name__} and has no C",
+    )
     starts = positive_integer("starts", starts, "Pass how many starts are tried, such as starts=4.")
     arrays = None if isinstance(polynomial, Coefficients) else _arrays(polynomial)
     size, units = [x.shape[-1] for x in arrays or (polynomial.tensors[0], polynomial.constant)]
@@ -189,9 +192,8 @@ class _Tape(Interpreter):
         """Returns those of the outputs by the weights, an array (samples * outputs, weights)."""
         slopes = {self.x_N: np.broadcast_to(C.T, (len(self.x_N.x), *C.T.shape))}
         for value in (value for value in reversed(self.tape) if value in slopes):
-            slope = slopes.pop(value)
             for source, hand_back in value.sources:
-                part = hand_back(slope)
+                part = hand_back(slopes[value])
                 # Of a single number, which is multiplied with all.
                 part = part.sum(axis=-1, keepdims=True) if source.x.shape[-1] == 1 else part
                 slopes[source] = slopes[source] + part if source in slopes else part
@@ -202,8 +204,11 @@ class _Tape(Interpreter):
     def apply(self, layer, *values):
         _require(not getattr(layer, "lora_enabled", False), self.layer, "has LoRA adapters")
         is_matrix = type(layer) is keras.layers.Dense and layer.activation is keras.activations.linear
-        trouble = f"applies {layer.name} of type {type(layer).__name__}, which is no plain matrix"
-        _require(is_matrix and not layer.quantization_mode, self.layer, trouble)
+        _require(
+            is_matrix and not layer.quantization_mode,
+            self.layer,
+            f"applies {layer.name} of type {type(layer).__name__}, which is no plain matrix",
+        )
         (z,) = values
         if layer is self.layer.C:
             self.x_N = z

@@ -87,21 +87,20 @@ def _grow_model(model, order):
             "The layers of a model are raised in a copy of its graph. "
             f"Received: {model!r}. Pass a built functional or sequential model, or one of its layers."
         )
-    copies, raised = [], []
+    copies = []
 
     def copied(layer):
-        raised.append(_raised(layer, order))
-        if raised[-1] is None:
-            copies.append((copy_of(layer), layer))
-        return copies[-1][0] if raised[-1] is None else raised[-1]
+        raised = _raised(layer, order)
+        copies.append((raised or copy_of(layer), layer, raised is not None))
+        return copies[-1][0]
 
     grown = copied_graph(model, copied)
-    if not any(raised):
+    if not any(is_raised for _, _, is_raised in copies):
         raise ValueError(
             f"A model grows by its polynomial layers of an order below {order}. Received: the model {model.name}, "
             "which has none. Pass a higher order, or use `convert` to make its residual blocks polynomial."
         )
-    for new, old in copies:
-        if isinstance(old, keras.layers.Layer):
+    for new, old, is_raised in copies:
+        if isinstance(old, keras.layers.Layer) and not is_raised:
             copy_weights(new, old)
     return grown

@@ -1,7 +1,5 @@
 """Polynomials of spiral convolutions (Sec. 5.3)."""
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -88,7 +86,7 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
     """
 
     acts_as = "polynomial"
-    BY_ORDER: Any = ("A", "S")
+    BY_ORDER: tuple[str, ...] = ("A", "S")
 
     def __init__(
         self,
@@ -124,8 +122,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
             # What order 1 of the full variant does is done by A_n in a higher one.
             self.BY_ORDER = () if self.variant == "simple" else ("S",)
         # One of each order, made in `build`.
-        self.A: list[Any] = [None] * (0 if self._is_simple else self.order - 1)
-        self.S: list[Any] = [None] * (len(self.A) or 1)
+        self.A: list = [None] * (0 if self._is_simple else self.order - 1)
+        self.S: list = [None] * (len(self.A) or 1)
         self.beta = None
         self.use_bias = bool(use_bias)
         self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)

@@ -1,8 +1,6 @@
 """The base of layers made of Horner steps."""
 
-import itertools
 from types import SimpleNamespace
-from typing import Any
 
 import keras
 from keras import ops
@@ -44,7 +42,7 @@ class HornerLayer(Checkpointed):
     GATES_THE_STATE = False
     # Lists of layers or weights, the last of which serves the last order, if a layer of a higher order with gates of
     # zero starts as this one. It is stated beside the recursion that it holds for.
-    BY_ORDER: Any = None
+    BY_ORDER: tuple[str, ...] = ()
 
     def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
         super().__init__(**kwargs)
@@ -138,8 +136,8 @@ class HornerLayer(Checkpointed):
         """Takes the weights of the layer that `grown_config` came from, behind new steps with gates of zero."""
         both, added = (self, source), self.order - source.order
         by_order = [[getattr(layer, name) for name in layer.BY_ORDER] for layer in both]
-        steps = [part for layer in both for part in (*layer.normalizers, *layer.gates)]
-        copy_weights(self, source, leave=[*steps, *itertools.chain(*by_order[0], *by_order[1])])
+        lists = [*by_order[0], *by_order[1], *(parts for layer in both for parts in (layer.normalizers, layer.gates))]
+        copy_weights(self, source, leave=[part for parts in lists for part in parts])
         for n in range(1, source.order + 1):
             place = source._grown_place(n, added)
             for new, old in zip(*by_order):
@@ -160,7 +158,7 @@ class HornerLayer(Checkpointed):
         """Yields what may keep the layer from growing: whether it does, in words, and what to do instead."""
         stated = next(vars(x) for x in type(self).__mro__ if not {"recursion", "BY_ORDER"}.isdisjoint(vars(x)))
         yield (
-            stated.get("BY_ORDER") is None,
+            "BY_ORDER" not in stated,
             "which says not how it grows",
             "Name its lists of parts in `BY_ORDER` of its class, if a step of gate zero hands on x_{n-1}.",
         )

@@ -1,7 +1,5 @@
 """NCP, the nested coupled CP decomposition of a polynomial (Eq. 4)."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -77,7 +75,7 @@ class NCP(Polynomial):
     FACTORS_ARE_OF_STEPS = True
     GATES_THE_STATE = True
     CARRIES = False
-    BY_ORDER: Any = ("factors", "S", "b")
+    BY_ORDER: tuple[str, ...] = ("factors", "S", "b")
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
