@@ -215,16 +215,16 @@ class _FirstProducts(Reading):
                 f"Received: {layer.name} of type {type(layer).__name__}, whose operands are summed over. "
                 "Compute more of the products, or write it as products of numbers at the same place and a sum."
             )
-        values = [
-            self.constant(ops.ones_like, value) if place in left_out else value for place, value in enumerate(values)
-        ]
+        values = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
         return self.on.operation(layer, call, function, *values) if isinstance(self.on, Reading) else function(*values)
 
     def constant(self, function, *values):
         return self.on.constant(function, *values) if isinstance(self.on, Reading) else function(*values)
 
     def by_degree(self, layer, rule, *values):
-        return self.on.by_degree(layer, rule, *values) if isinstance(self.on, Reading) else layer(*values)
+        if isinstance(self.on, Reading):
+            return self.on.by_degree(layer, rule, *values)
+        return layer(values[0] if len(values) == 1 else list(values))
 
     def unknown(self, layer, error, function, *values):
         return self.on.unknown(layer, error, function, *values) if isinstance(self.on, Reading) else function(*values)
@@ -291,3 +291,9 @@ def _counted(model, left):
     on = _Counted(left)
     on.outputs(model, [1] * number_of_inputs(model))
     return on
+
+
+def _ones(x):
+    """Returns ones in the shape of x, with its mask, which layers hand on."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return keras.layers.Lambda(ops.ones_like, mask=lambda _, mask: mask, dtype=dtype)(x)
