@@ -275,7 +275,9 @@ class _LevelsBetweenSums(ComposedLevels):
     """The same, if the pending maps of the terms of a sum are computed before it."""
 
     def add(self, *values):
-        return (max(map(self.level, values)), _NEVER) if len(values) > 1 else values[0]
+        # What is added to a plaintext, or multiplied with one, is no sum of ciphertexts.
+        encrypted = [value for value in values if max(value) > _NEVER]
+        return (max(map(self.level, encrypted)), _NEVER) if len(encrypted) > 1 else super().add(*values)
 
 
 def _why(layer):

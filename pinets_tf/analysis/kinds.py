@@ -171,6 +171,8 @@ def kind_of(layer, node=None):
     kind = stated_by_class(layer, node)
     if kind == "wrapper":
         kind = kind_of(layer.layer)
+        # What it makes of the input is not what the recursion inside is given.
+        kind = None if kind == "polynomial" else kind
     if kind is not None:
         return kind
     if not isinstance(layer, keras.layers.Layer):

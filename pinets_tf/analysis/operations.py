@@ -62,13 +62,13 @@ def kind_of_operation(operation, node):
 
 
 def is_elementwise(operation):
-    """Returns whether a layer or operation that is a product multiplies numbers at the same place, in order."""
+    """Returns whether a layer or operation that is a product sums nothing, so that it may be one with ones instead."""
     if isinstance(operation, keras.layers.Multiply) or _name(operation) == "Multiply":
         return True
     if _name(operation) != "Einsum":
         return False
-    operands, _, result = operation.subscripts.replace(" ", "").partition("->")
-    return operands.split(",")[0] == result and set(operands) <= {*result, ","}
+    operands, arrow, result = operation.subscripts.replace(" ", "").partition("->")
+    return bool(arrow) and {*operands.replace(",", "")} == {*result}
 
 
 def operation_multiplies(operation):

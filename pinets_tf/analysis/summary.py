@@ -7,6 +7,7 @@ import keras
 
 from pinets_tf.analysis.costs import Costs
 from pinets_tf.analysis.degree import Degrees, degree
+from pinets_tf.analysis.kinds import stated_by_class
 from pinets_tf.analysis.model_graph import has_graph
 
 _HEADINGS = (
@@ -231,14 +232,14 @@ def _rows(model, prefix, degrees, samples, counted):
 def _row(layer, costs, path, reached, output, counted):
     new = {id(weight): weight for weight in getattr(layer, "weights", ()) if id(weight) not in counted}
     counted.update(new)
-    has_recursion = hasattr(layer, "recursion")
+    is_polynomial = stated_by_class(layer) == "polynomial"
     return BlockSummary(
         layer=path,
         kind=type(layer).__name__,
         output_shape=(None, *output.shape[1:]),
-        order=layer.order if has_recursion else None,
+        order=getattr(layer, "order", None) if is_polynomial else None,
         degree=reached if isinstance(reached, int) else None,
-        rank=getattr(layer, "rank", None) if has_recursion else None,
+        rank=getattr(layer, "rank", None) if is_polynomial else None,
         parameters=sum(math.prod(weight.shape) for weight in new.values()),
         multiply_adds=costs.multiply_adds,
         products=costs.products,

@@ -9,7 +9,7 @@ from keras import ops
 from pinets_tf.analysis.contributions import as_inputs
 from pinets_tf.analysis.degree import Degrees, number_of_inputs
 from pinets_tf.analysis.kinds import stated_by_class
-from pinets_tf.analysis.model_graph import copied_graph, has_graph
+from pinets_tf.analysis.model_graph import copied_graph, has_graph, parts_of
 from pinets_tf.analysis.operations import is_elementwise
 from pinets_tf.analysis.reading import Reading, as_outputs
 from pinets_tf.analysis.truncate import new_inputs
@@ -33,10 +33,10 @@ def without_products(model, after):
     """Returns a copy of a model in which all Hadamard products after the first `after` ones are left out.
 
     A step x_n = factor * state + carry becomes x_n = carry, or x_n = state where nothing is carried, as in an NCP. Any
-    other product becomes its first operand, broadcast to its shape; a square its operand, and a power n the power
-    k + 1 of which k products are left. The products are counted along the model, call after call, as `count_products`
-    does; what lies between them is computed as before. With the pictures of `after` = 0, 1, 2, ... side by side one
-    sees what each product adds to an image.
+    other product becomes its first operand that depends on the input, broadcast to its shape and times those that do
+    not; a square its operand, and a power n the power k + 1 of which k products are left. The products are counted
+    along the model, call after call, as `count_products` does; what lies between them is computed as before. With the
+    pictures of `after` = 0, 1, 2, ... side by side one sees what each product adds to an image.
 
     Args:
         model: a built functional or sequential Keras model. It is left as it is.
@@ -48,8 +48,9 @@ def without_products(model, after):
 
     Raises:
         ValueError: if `after` is not a number from 0 to that of the products of the model, if the model is not
-            functional or sequential or has a layer that cannot be copied, or if a product that is left out is one of
-            matrices, a `Dot` or an `einsum` that sums, which have no operand to stand for them.
+            functional or sequential, has a layer that cannot be copied or is a model of which products are left out
+            already, or if a product that is left out is one of matrices, a `Dot` or an `einsum` that sums, which have
+            no operand to stand for them.
 
     Example:
 
@@ -67,6 +68,11 @@ def without_products(model, after):
         raise ValueError(
             "The products that are computed are the first ones of the model. "
             f"Received: after={after!r} for a model of {total} products. Pass a number from 0 to {total}."
+        )
+    if any(isinstance(part.layer, WithoutProducts) for part in parts_of(model)):
+        raise ValueError(
+            "Products are left out of a model that computes all of its own. "
+            f"Received: {model.name}, which has some left out already. Pass the model that it was made of."
         )
     copy = copied_graph(model)
     copy_weights(copy, model)
@@ -129,9 +135,13 @@ class WithoutProducts(keras.layers.Layer):
         self.built = True
 
     def recursion(self, on, *values):
-        of_operations = _counted(self.model, math.inf).counted
-        outputs = _FirstProducts(on, self.after, of_operations).outputs(self.model, values)
+        counted = _counted(self.model, math.inf)
+        outputs = _FirstProducts(on, self.after, counted.of_all_operations, counted.read).outputs(self.model, values)
         return as_outputs(self.model, outputs)
+
+    def multiply_adds(self, input_shape):
+        # Not known: what is left of the model has other costs than its layers.
+        return None
 
     def call(self, inputs, training=None):
         # `training` reaches the layers inside through Keras's call context.
@@ -151,12 +161,13 @@ class _FirstProducts(Reading):
     Args:
         on: the other interpreter, such as one of tensors.
         left: how many products are computed.
-        of_operations: how many products of what depends on the input each operation of a graph is, in order.
+        of_operations: of each product or power in a graph, in order, which operands depend on the input.
+        read: the identities of the layers whose steps are counted.
     """
 
-    def __init__(self, on, left, of_operations=()):
+    def __init__(self, on, left, of_operations=(), read=()):
         super().__init__()
-        self.on, self.left, self.of_operations = on, left, list(of_operations)
+        self.on, self.left, self.of_operations, self.read = on, left, list(of_operations), read
         for word in ("affine", "add", "cast", "scale", "shift", "pooled", "maps", "product"):
             setattr(self, word, getattr(on, word))
 
@@ -168,7 +179,9 @@ class _FirstProducts(Reading):
         if stated_by_class(layer) != "polynomial":
             return super()._read(layer, values, function, call)
         # Called as it is in a graph, with masks and casts.
-        before = reader.set(lambda _, *of_masks: _FirstTensors(self, *of_masks))
+        before = reader.set(
+            lambda layer, *of_masks: _FirstTensors(self, *of_masks) if id(layer) in self.read else Tensors(*of_masks)
+        )
         try:
             return [function(*values)]
         finally:
@@ -182,31 +195,36 @@ class _FirstProducts(Reading):
 
     def step(self, step, factor, state, **added):
         if step.is_left_out or self.take(1):
-            return self.on.step(step, factor, state, **added)
-        return step.without_product(self.on, state, **added)
+            counts = isinstance(self.on, _FirstProducts)
+            return self.on.step(step, factor, state, **added) if counts else step.read(self, factor, state, **added)
+        return step.without_product(self, state, **added)
 
     def power(self, value, n):
-        return functools.reduce(lambda x, _: self.product(ops.multiply, x, value), range(self.take(n - 1)), value)
+        (depends,) = self.of_operations.pop(0)
+        n = self.take(n - 1) + 1 if depends else n
+        if isinstance(self.on, Reading):
+            return self.on.power(value, n)
+        return functools.reduce(lambda x, _: ops.multiply(x, value), range(n - 1), value)
 
     def operation(self, layer, call, function, *values):
-        products = self.of_operations.pop(0)
-        taken = self.take(products)
-        if taken == products:
-            return self.product(function, *values)
-        if not is_elementwise(layer):
+        places = [place for place, depends in enumerate(self.of_operations.pop(0)) if depends]
+        left_out = places[self.take(max(len(places) - 1, 0)) + 1 :]
+        if left_out and not is_elementwise(layer):
             raise ValueError(
                 "A product that is left out becomes its first operand. "
                 f"Received: {layer.name} of type {type(layer).__name__}, whose operands are summed over. "
                 "Compute more of the products, or write it as products of numbers at the same place and a sum."
             )
-        x = self.product(function, *values[: taken + 1]) if taken else values[0]
-        return self.affine(functools.partial(_broadcast, tuple(call.node.output_tensors[0].shape)), x, multiplies=False)
+        values = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
+        return self.on.operation(layer, call, function, *values) if isinstance(self.on, Reading) else function(*values)
 
     def constant(self, function, *values):
         return self.on.constant(function, *values) if isinstance(self.on, Reading) else function(*values)
 
     def by_degree(self, layer, rule, *values):
-        return self.on.by_degree(layer, rule, *values) if isinstance(self.on, Reading) else layer(*values)
+        if isinstance(self.on, Reading):
+            return self.on.by_degree(layer, rule, *values)
+        return layer(values[0] if len(values) == 1 else list(values))
 
     def unknown(self, layer, error, function, *values):
         return self.on.unknown(layer, error, function, *values) if isinstance(self.on, Reading) else function(*values)
@@ -224,7 +242,9 @@ class _FirstTensors(Tensors):
 
     def step(self, step, factor, state, **added):
         if step.is_left_out or self.first.take(1):
-            return super().step(step, factor, state, **added)
+            # A normaliser may have products of its own.
+            plain = has_graph(step.normalizer)
+            return step.read(self, factor, state, **added) if plain else super().step(step, factor, state, **added)
         return step.without_product(self, state, **added)
 
 
@@ -234,19 +254,30 @@ class _Counted(_FirstProducts):
     def __init__(self, left):
         super().__init__(Degrees(), left)
         self.taken = 0
-        self.counted = []
+        self.of_all_operations = []
+        self.read = set()
 
     def take(self, number):
         taken = super().take(number)
         self.taken += taken
         return taken
 
+    def power(self, value, n):
+        self._note(value)
+        return super().power(value, n)
+
     def operation(self, layer, call, function, *values):
-        # What is constant has degree 0.
-        products = max(sum(degree != 0 for degree in values) - 1, 0)
-        self.counted.append(products)
-        self.of_operations = [products]
+        self._note(*values)
         return super().operation(layer, call, function, *values)
+
+    def _note(self, *degrees):
+        # What is constant has degree 0.
+        self.of_all_operations.append([degree != 0 for degree in degrees])
+        self.of_operations = self.of_all_operations[-1:]
+
+    def recursive(self, layer, *values):
+        self.read.add(id(layer))
+        return super().recursive(layer, *values)
 
     def unknown(self, layer, error, function, *values):
         if has_graph(layer):
@@ -262,7 +293,7 @@ def _counted(model, left):
     return on
 
 
-def _broadcast(shape, x):
-    # As `Multiply` does it, axes are put behind that of the batch.
-    x = ops.expand_dims(x, tuple(range(1, 1 + len(shape) - len(x.shape)))) if len(x.shape) < len(shape) else x
-    return ops.broadcast_to(x, [ops.shape(x)[axis] if size is None else size for axis, size in enumerate(shape)])
+def _ones(x):
+    """Returns ones in the shape of x, with its mask, which layers hand on."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    return keras.layers.Lambda(ops.ones_like, mask=lambda _, mask: mask, dtype=dtype)(x)
