@@ -215,8 +215,8 @@ class _FirstProducts(Reading):
                 f"Received: {layer.name} of type {type(layer).__name__}, whose operands are summed over. "
                 "Compute more of the products, or write it as products of numbers at the same place and a sum."
             )
-        values = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
-        return self.on.operation(layer, call, function, *values) if isinstance(self.on, Reading) else function(*values)
+        given = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
+        return self.on.operation(layer, call, function, *given) if isinstance(self.on, Reading) else function(*given)
 
     def constant(self, function, *values):
         return self.on.constant(function, *values) if isinstance(self.on, Reading) else function(*values)

@@ -109,6 +109,25 @@ def test_a_call_of_its_own_is_not_taken_for_that_of_its_parent(cls):
     assert len(collapse_affine(model).layers) == len(model.layers)
 
 
+def test_a_wrapper_is_what_it_wraps_unless_that_is_a_polynomial():
+    for inner, expected in (
+        (keras.layers.Dense(4), 1),
+        (keras.layers.Dense(4, activation="relu"), None),
+        (CCP(4, 2, rank=3), None),
+        (keras.Sequential([keras.Input((4,)), CCP(4, 2, rank=3)]), None),
+    ):
+        layer = keras.layers.TimeDistributed(inner)
+        model = between_maps(layer)
+        assert degree(model) == expected and encryption_report(model).ready == (expected is not None)
+        assert count_products(model) == 0
+        if expected is None:
+            assert first_not_polynomial(model) == layer.name
+            with pytest.raises(NotPolynomial):
+                contributions(model, X)
+        for copy in (collapse_affine(model), without_products(model, 0)):
+            np.testing.assert_allclose(numpy(copy(X)), numpy(model(X)), atol=1e-6)
+
+
 def test_several_inputs():
     class Bent(Injection):
         def call(self, inputs, training=None, mask=None):

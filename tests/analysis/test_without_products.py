@@ -313,6 +313,7 @@ def mixed():
     return model_of(lambda z: ops.square(star.model(z) * CCP(4, 2, rank=3, name="ccp")(z)), VECTOR)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist for variables .'ccp/U_1/kernel'")
 def test_saved_and_trained(tmp_path):
     model, z = mixed(), batch(VECTOR)
     for after in range(5):
