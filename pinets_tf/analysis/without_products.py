@@ -194,10 +194,13 @@ class _FirstProducts(Reading):
         return taken
 
     def step(self, step, factor, state, **added):
-        if step.is_left_out or self.take(1):
-            counts = isinstance(self.on, _FirstProducts)
-            return self.on.step(step, factor, state, **added) if counts else step.read(self, factor, state, **added)
-        return step.without_product(self, state, **added)
+        if not step.is_left_out:
+            if not self.take(1):
+                return step.without_product(self, state, **added)
+            if isinstance(self.on, _FirstProducts):
+                # It counts.
+                self.on.take(1)
+        return step.read(self, factor, state, **added)
 
     def power(self, value, n):
         (depends,) = self.of_operations.pop(0)
