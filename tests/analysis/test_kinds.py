@@ -239,9 +239,6 @@ def test_what_is_registered_holds_until_a_class_below_computes_something_else():
 NAMES_LAYERS = {
     # It builds `Injection` layers, and raises the order of the residual blocks of Sec. 5.2 and of no other layer.
     "convert.py": {"Injection", "PolynomialResidual"},
-    # Until they ask the layer.
-    "grow.py": None,
-    "fit_polynomial.py": None,
 }
 OURS = {
     node.name
@@ -284,5 +281,4 @@ def test_names_are_found():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_analysis_names_a_class_of_layers(path):
-    allowed = NAMES_LAYERS.get(path.name, set())
-    assert allowed is None or layers_named(path) == allowed
+    assert layers_named(path) == NAMES_LAYERS.get(path.name, set())
