@@ -5,10 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
-
-from pinets_tf import layers
 
 ROOT = Path(__file__).resolve().parent.parent
 # Who imports Keras takes its private interface from one file.
@@ -140,13 +137,3 @@ print(sorted(new))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_analysis_asks_for_no_layer_of_ours():
-    for module in modules("pinets_tf/analysis"):
-        nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
-        names = {getattr(node, key, None) for node in nodes for key in ("id", "attr", "name")}
-        # It builds these.
-        allowed = {"Injection", "PolynomialResidual"} if module.name == "convert.py" else set()
-        # Keras has a `BatchNormalization` too.
-        assert not names & set(layers.__all__) - set(dir(keras.layers)) - allowed, module.name

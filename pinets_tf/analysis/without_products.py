@@ -194,10 +194,13 @@ class _FirstProducts(Reading):
         return taken
 
     def step(self, step, factor, state, **added):
-        if step.is_left_out or self.take(1):
-            counts = isinstance(self.on, _FirstProducts)
-            return self.on.step(step, factor, state, **added) if counts else step.read(self, factor, state, **added)
-        return step.without_product(self, state, **added)
+        if not step.is_left_out:
+            if not self.take(1):
+                return step.without_product(self, state, **added)
+            if isinstance(self.on, _FirstProducts):
+                # It counts.
+                self.on.take(1)
+        return step.read(self, factor, state, **added)
 
     def power(self, value, n):
         (depends,) = self.of_operations.pop(0)
@@ -215,8 +218,8 @@ class _FirstProducts(Reading):
                 f"Received: {layer.name} of type {type(layer).__name__}, whose operands are summed over. "
                 "Compute more of the products, or write it as products of numbers at the same place and a sum."
             )
-        values = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
-        return self.on.operation(layer, call, function, *values) if isinstance(self.on, Reading) else function(*values)
+        given = [self.constant(_ones, value) if place in left_out else value for place, value in enumerate(values)]
+        return self.on.operation(layer, call, function, *given) if isinstance(self.on, Reading) else function(*given)
 
     def constant(self, function, *values):
         return self.on.constant(function, *values) if isinstance(self.on, Reading) else function(*values)

@@ -122,7 +122,8 @@ def copy_weights(new, old, leave=()):
     """
     # Either all weights are copied or none.
     for weight, value in list(paired_weights(new, old, leave)):
-        weight.assign(value)
+        # On JAX they would share an array, which is deleted when one of them is trained.
+        weight.assign(ops.copy(value))
     for copy, source in paired_layers(new, old, leave):
         if getattr(copy, "lora_enabled", False):
             # Which `Dense` and `Embedding` do not restore (Keras 3.15).

@@ -53,6 +53,8 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
         "ValueError": [
             "tests/models/test_generators.py::test_there_are_so_many_products",
             "tests/analysis/test_graphs.py::test_models_that_call_something_else_are_refused",
+            "tests/analysis/test_without_products.py::test_products_that_sum_are_computed_or_refused",
+            "tests/analysis/test_without_products.py::test_what_others_say_of_it",
         ],
     },
     "analysis.summary.polynomial_summary": {

@@ -174,7 +174,7 @@ class Step:
 
     def load(self, source):
         """Takes the gate of a step of another layer, which is one where there is none, and the normalisation."""
-        self.weight_of_gate.assign(1.0 if source.weight_of_gate is None else source.weight_of_gate)
+        self.weight_of_gate.assign(1.0 if source.weight_of_gate is None else ops.copy(source.weight_of_gate))
         if source.normalizer is not None:
             copy_weights(self.normalizer, source.normalizer, leave=[self.weight_of_gate, source.weight_of_gate])
 
