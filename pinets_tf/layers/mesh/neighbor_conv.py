@@ -6,9 +6,10 @@ from keras import ops
 from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.mesh.template_layer import TemplateLayer
+from pinets_tf.layers.weight_options import WeightOptions
 
 
-class NeighborConv(TemplateLayer):
+class NeighborConv(TemplateLayer, WeightOptions):
     """Base of the convolutions over the neighbours of a vertex: y = W^T s + b, with s weighted sums of them.
 
     A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start) and `_sums`, which returns s (batch,
@@ -37,25 +38,11 @@ class NeighborConv(TemplateLayer):
         neighbors,
         *,
         keep=None,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
         self._set_neighbors(self.TABLE, neighbors, keep)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
 
     def _kernel_shape(self, channels):
         raise NotImplementedError
@@ -91,23 +78,10 @@ class NeighborConv(TemplateLayer):
         self._build_tables()
         channels = input_shape[-1]
         limit = (3 * self._kernel_variance(channels)) ** 0.5
-        self.kernel = self.add_weight(
-            shape=self._kernel_shape(channels),
-            initializer=self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        initializer = self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit)
+        self.kernel = self._add_kernel("kernel", self._kernel_shape(channels), initializer)
         self._build_weights(channels)
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.bias = self._add_bias("bias", self.filters) if self.use_bias else None
         self.built = True
 
     def call(self, x):
@@ -127,17 +101,4 @@ class NeighborConv(TemplateLayer):
         return (input_shape[0], self._rows(self.TABLE), self.filters)
 
     def get_config(self):
-        config = {
-            "filters": self.filters,
-            "keep": None,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
-            if self.kernel_initializer
-            else None,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-        }
-        return {**config, **super().get_config()}
+        return {"filters": self.filters, "keep": None, **super().get_config()}

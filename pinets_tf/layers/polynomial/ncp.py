@@ -79,7 +79,7 @@ class NCP(Polynomial):
 
     def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
-        self.b_initializer = None if b_initializer is None else keras.initializers.get(b_initializer)
+        self.b_initializer = keras.initializers.get(b_initializer)
         self.S = [self.linear_map("S", n) for n in range(2, self.order + 1)]
         self.b = []
         self._b_shape: tuple[int, ...] = (-1,)
@@ -97,14 +97,10 @@ class NCP(Polynomial):
             build_part("operator", S_n, shape)
         self._b_shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * (len(shape) - 2)
         self.b = [
-            self.add_weight(
-                shape=(shape[self.channel_axis],),
-                initializer=copy_initializer(self.b_initializer, f"b_{n}")
-                if self.b_initializer
-                else keras.initializers.Constant(self._b_value(n)),
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name=f"b_{n}",
+            self._add_bias(
+                f"b_{n}",
+                shape[self.channel_axis],
+                copy_initializer(self.b_initializer, f"b_{n}") or keras.initializers.Constant(self._b_value(n)),
             )
             for n in range(1, self.order + 1)
         ]
@@ -177,5 +173,4 @@ class NCP(Polynomial):
         yield from super()._obstacles()
 
     def get_config(self):
-        serialized = keras.initializers.serialize(self.b_initializer) if self.b_initializer else None
-        return {**super().get_config(), "b_initializer": serialized}
+        return {**super().get_config(), "b_initializer": keras.initializers.serialize(self.b_initializer)}
