@@ -38,6 +38,9 @@ class WeightOptions(keras.layers.Layer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
+    # Options of earlier versions, each with the default that it has in their configs.
+    DROPPED: tuple = ()
+
     def __init_subclass__(cls, **kwargs):
         """Shows in the signature of a layer the keywords that it hands on to its bases."""
         super().__init_subclass__(**kwargs)
@@ -69,6 +72,20 @@ class WeightOptions(keras.layers.Layer):
             regularizer=self.bias_regularizer,
             constraint=self.bias_constraint,
         )
+
+    @classmethod
+    def from_config(cls, config):
+        dropped = dict(cls.DROPPED)
+        for name in dropped.keys() & config.keys():
+            # Keras of another version may have written other entries for the same.
+            value = keras.saving.deserialize_keras_object(config[name])
+            if keras.saving.serialize_keras_object(value) != keras.saving.serialize_keras_object(dropped[name]):
+                raise ValueError(
+                    f"{cls.__name__} has no option `{name}` any more. Received: a config of an earlier version with "
+                    f"{name}={config[name]!r}, which was not its default. Take the entry out of the config: "
+                    "weights that are loaded do not depend on it, and those of a new layer can be assigned."
+                )
+        return super().from_config({name: value for name, value in config.items() if name not in dropped})
 
     def get_config(self):
         return {

@@ -66,3 +66,37 @@ def test_a_layer_derived_from_ours_shows_its_own_signature():
 def test_unknown_arguments_are_refused(cls):
     with pytest.raises(ValueError, match=r"Unrecognized keyword arguments.*kernel_initialiser"):
         FIRST[cls][1].make(kernel_initialiser="ones")
+
+
+GLOROT, ZEROS, ONES = (
+    {"module": "keras.initializers", "class_name": name, "config": config, "registered_name": None}
+    for name, config in (("GlorotUniform", {"seed": None}), ("Zeros", {}), ("Ones", {}))
+)
+OF_OTHER_KERAS = {**GLOROT, "config": {"seed": None, "input_axes": None, "output_axes": None}}
+# What version 0.1 wrote into configs for options that are dropped, and something else that it might have.
+DROPPED = {
+    (layers.NCP, "b_initializer"): (None, ONES),
+    (layers.NCPSkip, "b_initializer"): (None, ONES),
+    (layers.FeaStConv, "u_initializer"): (GLOROT, ONES),
+    (layers.FeaStConv, "c_initializer"): (ZEROS, ONES),
+    (layers.GATConv, "a_initializer"): (OF_OTHER_KERAS, {**GLOROT, "config": {"seed": 3}}),
+    (layers.GMMConv, "mu_initializer"): (None, ONES),
+    (layers.GMMConv, "initial_sigma"): (None, 0.5),
+}
+
+
+@pytest.mark.parametrize("cls, option", DROPPED)
+def test_dropped_options_are_refused_unless_at_their_defaults(cls, option):
+    default, other = DROPPED[cls, option]
+    config = FIRST[cls][1].make().get_config()
+    assert option not in config
+    assert cls.from_config({**config, option: default}).get_config() == config
+    rule = rf"^{cls.__name__} has no option `{option}` any more\. "
+    received = rf"Received: a config of an earlier version with {option}={re.escape(repr(other))}, .*"
+    with pytest.raises(ValueError, match=rule + received + r"Take the entry out of the config"):
+        cls.from_config({**config, option: other})
+
+
+def test_every_dropped_option_is_tried():
+    dropped = {(cls, name) for cls in FIRST for name, _ in getattr(cls, "DROPPED", ())}
+    assert dropped == DROPPED.keys()

@@ -107,7 +107,6 @@ class LogMelSpectrogram(keras.layers.Layer):
 
     def build(self, input_shape):
         self._check_waveforms(input_shape)
-        self.built = True
 
     def _check_waveforms(self, shape):
         if len(shape) != 2 or not all(size is None or isinstance(size, int) for size in shape):

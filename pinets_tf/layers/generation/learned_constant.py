@@ -29,7 +29,6 @@ class LearnedConstant(keras.layers.Layer):
 
     def build(self, input_shape):
         self.constant = self.add_weight(shape=self.map_shape, initializer="ones", name="constant")
-        self.built = True
 
     def call(self, inputs):
         constant = ops.convert_to_tensor(self.constant)

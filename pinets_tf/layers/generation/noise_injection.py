@@ -48,7 +48,6 @@ class NoiseInjection(keras.layers.Layer):
                 "Give height and width, or pass fixed_seed=None."
             )
         self.strength = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="strength")
-        self.built = True
 
     def call(self, x, training=None):
         if training:

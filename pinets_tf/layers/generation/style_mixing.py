@@ -58,7 +58,6 @@ class StyleMixing(keras.layers.Layer):
         self.average = self.add_weight(
             shape=(input_shape[-1],), initializer="zeros", trainable=False, autocast=False, name="average"
         )
-        self.built = True
 
     def call(self, w, training=None):
         styles = ops.repeat(ops.expand_dims(w, 1), self.styles, axis=1)

@@ -12,7 +12,7 @@ from pinets_tf.layers.weight_options import WeightOptions
 class NeighborConv(TemplateLayer, WeightOptions):
     """Base of the convolutions over the neighbours of a vertex: y = W^T s + b, with s weighted sums of them.
 
-    A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start) and `_sums`, which returns s (batch,
+    A subclass defines `_kernel` (the shape of W, and its variance at the start) and `_sums`, which returns s (batch,
     vertices, K, channels) for K weightings, with weights made in `_build_weights`. That the sums come before W keeps
     them small: mapped first, every neighbour has K times the filters. Or it defines `call` itself.
 
@@ -22,7 +22,7 @@ class NeighborConv(TemplateLayer, WeightOptions):
         keep: the vertices whose outputs are wanted, or `None` for all.
         use_bias: whether there is a b.
         kernel_initializer: initializer of W, an array (K, channels, filters); `None` is uniform with
-            `_kernel_variance`.
+            the variance that a subclass gives.
         bias_initializer: initializer of b.
         kernel_regularizer, kernel_constraint: of W.
         bias_regularizer, bias_constraint: of b.
@@ -44,10 +44,8 @@ class NeighborConv(TemplateLayer, WeightOptions):
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
         self._set_neighbors(self.TABLE, neighbors, keep)
 
-    def _kernel_shape(self, channels):
-        raise NotImplementedError
-
-    def _kernel_variance(self, channels):
+    def _kernel(self, channels):
+        """Returns the shape of W, and its variance at the start."""
         raise NotImplementedError
 
     def _build_weights(self, channels):
@@ -77,12 +75,12 @@ class NeighborConv(TemplateLayer, WeightOptions):
         self._check_vertices(input_shape, self._table_shape(self.TABLE)[0])
         self._build_tables()
         channels = input_shape[-1]
-        limit = (3 * self._kernel_variance(channels)) ** 0.5
+        shape, variance = self._kernel(channels)
+        limit = (3 * variance) ** 0.5
         initializer = self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit)
-        self.kernel = self._add_kernel("kernel", self._kernel_shape(channels), initializer)
+        self.kernel = self._add_kernel("kernel", shape, initializer)
         self._build_weights(channels)
         self.bias = self._add_bias("bias", self.filters) if self.use_bias else None
-        self.built = True
 
     def call(self, x):
         matrix = self._matrix()

@@ -135,7 +135,6 @@ class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
         self.beta = self._add_bias("beta", self.filters) if self.use_bias else None
         rows = self._step_rows()
         self._build_steps((None, rows * self.filters) if self._per_vertex else (None, rows, self.filters))
-        self.built = True
 
     def _step_rows(self):
         """Returns how many vertices the products have."""

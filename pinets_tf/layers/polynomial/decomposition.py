@@ -122,7 +122,7 @@ class Polynomial(HornerLayer, WeightOptions):
         self.rank = rank
         self.identity_factors = bool(identity_factors)
         self._templates.operator = operator
-        self._channel_axis = channel_axis(operator)
+        self.channel_axis = channel_axis(operator)
         if self.gate and not (self.CARRIES or self.GATES_THE_STATE):
             raise ValueError(
                 "Where nothing is carried, a gate must multiply the state of a step, or x_N starts at zero. "
@@ -137,10 +137,6 @@ class Polynomial(HornerLayer, WeightOptions):
     def operator(self):
         """The layer that is copied for every factor, or `None` with `rank`."""
         return self._templates.operator
-
-    @property
-    def channel_axis(self):
-        return self._channel_axis
 
     def factor_orders(self):
         """Returns the n of the linear maps A_n of z that the recursion takes."""
@@ -199,7 +195,6 @@ class Polynomial(HornerLayer, WeightOptions):
         self._build_steps(shape)
         if self.C is not None:
             self.C.build(self._channels_last(shape))
-        self.built = True
 
     def build_maps(self, shape):
         """Builds what a subclass adds to the factors, for states x_n of shape `shape`."""
@@ -263,14 +258,13 @@ class Polynomial(HornerLayer, WeightOptions):
         return tuple(shape)
 
     def get_config(self):
-        operator = self.operator
-        config = {
+        return {
+            **super().get_config(),
             "units": self.units,
             "rank": self.rank,
             "identity_factors": self.identity_factors,
-            "operator": None if operator is None else keras.saving.serialize_keras_object(operator),
+            "operator": keras.saving.serialize_keras_object(self.operator),
         }
-        return {**super().get_config(), **config}
 
 
 def _is_matrix(layer):

@@ -43,6 +43,8 @@ class HornerLayer(Checkpointed):
     # Lists of layers or weights, the last of which serves the last order, if a layer of a higher order with gates of
     # zero starts as this one. It is stated beside the recursion that it holds for.
     BY_ORDER: tuple[str, ...] = ()
+    # The axis of the features: -1, or 1 for maps with `data_format="channels_first"`.
+    channel_axis = -1
 
     def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
         super().__init__(**kwargs)
@@ -72,11 +74,6 @@ class HornerLayer(Checkpointed):
         """Whether the normalisation changes nothing at the start, in training too."""
         return self.normalize in (None, "affine", "offset")
 
-    @property
-    def channel_axis(self):
-        """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
-        return -1
-
     def _say_whether_masks_are_supported(self, *layers):
         """Claims that padded steps change no other answer, if neither `layers` nor the normalisation let them."""
         template = self.normalize if isinstance(self.normalize, keras.layers.Layer) else None
@@ -97,7 +94,7 @@ class HornerLayer(Checkpointed):
 
     def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
-        return self.recursion(on_tensors(self, mask, mask), z)
+        return self.recursion(on_tensors(self, mask, self.compute_mask(z, mask)), z)
 
     def folded_config(self):
         """Returns the config of a layer that computes the same at inference, or `None` where nothing can be folded."""
@@ -182,16 +179,13 @@ class HornerLayer(Checkpointed):
         normalize = self.normalize
         if isinstance(normalize, keras.layers.Layer):
             normalize = keras.saving.serialize_keras_object(normalize)
-        config = {
+        changed = {"quantized": policies_inside(self), "products": self.products}
+        return {
+            **super().get_config(),
             "order": self.order,
             "normalize": normalize,
             "normalize_at": self.normalize_at,
             "gate": self.gate,
-        }
-        changed = {"quantized": policies_inside(self), "products": self.products}
-        return {
-            **super().get_config(),
-            **config,
             **{key: value for key, value in changed.items() if value not in ({}, None)},
         }
 

@@ -74,7 +74,6 @@ class ProdPoly(Checkpointed):
     def build(self, input_shape):
         for layer in self.polynomials:
             input_shape = build_part("polynomials", layer, input_shape)
-        self.built = True
 
     def recursion(self, on, z):
         return on.sequence(self.polynomials, z)
