@@ -140,7 +140,8 @@ class LogMelSpectrogram(keras.layers.Layer):
         return (batch, None if samples is None else 1 + samples // self.hop, self.mels)
 
     def get_config(self):
-        config = {
+        return {
+            **super().get_config(),
             "mels": self.mels,
             "hop": self.hop,
             "fft_length": self.fft_length,
@@ -148,4 +149,3 @@ class LogMelSpectrogram(keras.layers.Layer):
             "lowest_hz": self.lowest_hz,
             "highest_hz": self.highest_hz,
         }
-        return {**super().get_config(), **config}

@@ -93,7 +93,12 @@ class StyleMixing(keras.layers.Layer):
         return (input_shape[0], self.styles, input_shape[-1])
 
     def get_config(self):
-        config = {
-            name: getattr(self, name) for name in ("styles", "mixing", "decay", "truncation", "truncated", "seed")
+        return {
+            **super().get_config(),
+            "styles": self.styles,
+            "mixing": self.mixing,
+            "decay": self.decay,
+            "truncation": self.truncation,
+            "truncated": self.truncated,
+            "seed": self.seed,
         }
-        return {**super().get_config(), **config}

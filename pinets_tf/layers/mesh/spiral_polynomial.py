@@ -245,11 +245,11 @@ class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
         return (input_shape[0], self._rows("spirals"), self.filters)
 
     def get_config(self):
-        config = {
-            "filters": self.filters,
+        return {
             "keep": None,
+            **super().get_config(),
+            "filters": self.filters,
             "variant": self.variant,
             "residual": self.residual,
+            **({"normalize": f"vertex_{self.normalize}"} if self._per_vertex else {}),
         }
-        normalize = {"normalize": f"vertex_{self.normalize}"} if self._per_vertex else {}
-        return {**config, **super().get_config(), **normalize}

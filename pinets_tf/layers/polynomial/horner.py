@@ -176,14 +176,11 @@ class HornerLayer(Checkpointed):
         return None
 
     def get_config(self):
-        normalize = self.normalize
-        if isinstance(normalize, keras.layers.Layer):
-            normalize = keras.saving.serialize_keras_object(normalize)
         changed = {"quantized": policies_inside(self), "products": self.products}
         return {
             **super().get_config(),
             "order": self.order,
-            "normalize": normalize,
+            "normalize": keras.saving.serialize_keras_object(self.normalize),
             "normalize_at": self.normalize_at,
             "gate": self.gate,
             **{key: value for key, value in changed.items() if value not in ({}, None)},

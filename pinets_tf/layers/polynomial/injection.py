@@ -67,8 +67,6 @@ class Injection(ThinFactorLayer):
     """
 
     acts_as = "polynomial"
-    A: Any
-    B: Any
 
     def __init__(
         self,
@@ -91,7 +89,8 @@ class Injection(ThinFactorLayer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self._say_whether_masks_are_supported(factor)
-        self.A = self.B = None
+        self.A: Any = None
+        self.B: Any = None
 
     def build(self, input_shape):
         x, z = self._two(input_shape)

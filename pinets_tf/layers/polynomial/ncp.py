@@ -81,7 +81,6 @@ class NCP(Polynomial):
         super().__init__(units, order, rank, operator, **kwargs)
         self.S = [self.linear_map("S", n) for n in range(2, self.order + 1)]
         self.b = []
-        self._b_shape: tuple[int, ...] = (-1,)
 
     def map_variance(self, letter, n):
         # With b_1 = 1 and b_n^2 = 1/2, every x_n has variance one: half of it linear, a quarter quadratic, ...
@@ -94,7 +93,7 @@ class NCP(Polynomial):
         for S_n in self.S:
             self._check_keeps_shape(S_n, shape)
             build_part("operator", S_n, shape)
-        self._b_shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * (len(shape) - 2)
+        self._b_shape = (-1, *[1] * (len(shape) - 2))
         self.b = [
             self._add_bias(f"b_{n}", shape[self.channel_axis], keras.initializers.Constant(self._b_value(n)))
             for n in range(1, self.order + 1)
@@ -114,12 +113,11 @@ class NCP(Polynomial):
         A_1, *A = self.factors
         x = on.scale(self._b(1), on.apply(A_1, z))
         for step, A_n, S_n in zip(self.steps, A, self.S):
-            state = on.shift(self._gated_state(on, step, on.apply(S_n, x)), self._b(step.n))
+            state = on.apply(S_n, x)
+            state = step.gated(on, state) if self.GATES_THE_STATE else state
+            state = on.shift(state, self._b(step.n))
             x = on.step(step, on.apply(A_n, z), state, carry=self._carry(on, step, x))
         return self.read_out(on, x)
-
-    def _gated_state(self, on, step, Sx):
-        return step.gated(on, Sx) if self.GATES_THE_STATE else Sx
 
     def _carry(self, on, step, x):
         """Returns the value of what step n adds to its product, or `None`."""
@@ -127,9 +125,8 @@ class NCP(Polynomial):
 
     def _b(self, n):
         """Returns b_n along the channel axis, or `None` in a layer that is not built."""
-        if not self.b or self.channel_axis == -1:
-            return self.b[n - 1] if self.b else None
-        return ops.reshape(self.b[n - 1], self._b_shape)
+        b_n = self.b[n - 1] if self.b else None
+        return b_n if b_n is None or self.channel_axis == -1 else ops.reshape(b_n, self._b_shape)
 
     def folded_config(self):
         config = super().folded_config()

@@ -104,9 +104,9 @@ class PolynomialResidual(HornerLayer):
         return self.branch.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape):
-        shape, around = returned_shape("branch", self.branch, input_shape), tuple(input_shape)
-        if self.shortcut is not None:
-            around = returned_shape("shortcut", self.shortcut, input_shape)
+        shape = returned_shape("branch", self.branch, input_shape)
+        identity = self.shortcut is None
+        around = tuple(input_shape) if identity else returned_shape("shortcut", self.shortcut, input_shape)
         if not same_shape(shape, around):
             raise ValueError(
                 "The branch and the shortcut of a residual block must return the same shape. "

@@ -102,8 +102,7 @@ class ProdPoly(Checkpointed):
             load(new, old)
 
     def get_config(self):
-        polynomials = [keras.saving.serialize_keras_object(layer) for layer in self.polynomials]
-        return {**super().get_config(), "polynomials": polynomials}
+        return {**super().get_config(), "polynomials": keras.saving.serialize_keras_object(self.polynomials)}
 
     @classmethod
     def from_config(cls, config):
