@@ -22,6 +22,7 @@ class LearnedConstant(keras.layers.Layer):
     """
 
     acts_as = "constant"
+    multiplies = False
 
     def __init__(self, shape, **kwargs):
         super().__init__(**kwargs)
@@ -33,9 +34,6 @@ class LearnedConstant(keras.layers.Layer):
     def call(self, inputs):
         constant = ops.convert_to_tensor(self.constant)
         return ops.broadcast_to(constant[None], (ops.shape(inputs)[0], *self.map_shape))
-
-    def multiply_adds(self, input_shape):
-        return 0
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.map_shape)

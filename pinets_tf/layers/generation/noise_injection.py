@@ -61,9 +61,6 @@ class NoiseInjection(keras.layers.Layer):
             return x
         return ops.add(x, ops.multiply(noise, self.strength))
 
-    def multiply_adds(self, input_shape):
-        return 0
-
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 

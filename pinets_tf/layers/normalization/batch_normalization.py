@@ -109,6 +109,7 @@ class ProductBatchNormalization(BatchNormalization):
     """
 
     acts_as = "linear"
+    multiply_adds = BatchNormalization.multiply_adds
 
     def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False, bias=None):
         if factor is None:
@@ -187,9 +188,6 @@ class ProductOffset(_ProductMap):
 
     acts_as = "linear"
     multiplies = False
-
-    def multiply_adds(self, input_shape):
-        return 0
 
     def call(self, inputs):
         return inputs + self._along_axis(self.beta, inputs.dtype)

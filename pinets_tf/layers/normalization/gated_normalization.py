@@ -8,16 +8,6 @@ from keras import ops
 from pinets_tf.layers.normalization.batch_normalization import ProductAffine, ProductBatchNormalization
 
 
-def _times_the_gate(name):
-    """Returns a property: the weight of this name, which is read multiplied with the gate of its layer."""
-
-    def read(layer):
-        weight = getattr(layer, name)
-        return weight if weight is None or layer.gate is None else ops.multiply(weight, layer.gate)
-
-    return property(read, lambda layer, weight: setattr(layer, name, weight))
-
-
 class _Gate(keras.layers.Layer):
     """Multiplies scale and offset of a Keras normalisation with a scalar `gate` that starts at zero.
 
@@ -31,8 +21,24 @@ class _Gate(keras.layers.Layer):
         super().build(input_shape)
         self.gate = self.add_weight(shape=(), initializer="zeros", name="gate", autocast=False)
 
-    gamma = _times_the_gate("_gamma")
-    beta = _times_the_gate("_beta")
+    @property
+    def gamma(self):
+        return self._gated(self._gamma)
+
+    @gamma.setter
+    def gamma(self, value):
+        self._gamma = value
+
+    @property
+    def beta(self):
+        return self._gated(self._beta)
+
+    @beta.setter
+    def beta(self, value):
+        self._beta = value
+
+    def _gated(self, value):
+        return value if value is None or self.gate is None else ops.multiply(value, self.gate)
 
 
 class GatedProductBatchNormalization(_Gate, ProductBatchNormalization):

@@ -121,7 +121,7 @@ class Polynomial(HornerLayer, WeightOptions):
         self.units = units
         self.rank = rank
         self.identity_factors = bool(identity_factors)
-        self._templates.operator = operator
+        self._keep_untracked(operator=operator)
         self.channel_axis = channel_axis(operator)
         if self.gate and not (self.CARRIES or self.GATES_THE_STATE):
             raise ValueError(
@@ -132,11 +132,6 @@ class Polynomial(HornerLayer, WeightOptions):
         self.factors = [self._factor(n) for n in self.factor_orders()]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
         self._say_whether_masks_are_supported(self.factors[0])
-
-    @property
-    def operator(self):
-        """The layer that is copied for every factor, or `None` with `rank`."""
-        return self._templates.operator
 
     def factor_orders(self):
         """Returns the n of the linear maps A_n of z that the recursion takes."""

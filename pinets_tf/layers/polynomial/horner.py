@@ -1,7 +1,5 @@
 """The base of layers made of Horner steps."""
 
-from types import SimpleNamespace
-
 import keras
 from keras import ops
 
@@ -56,18 +54,16 @@ class HornerLayer(Checkpointed):
                 f"`normalize` must be None, one of {', '.join(map(repr, OFFERED))}, or a Keras layer. "
                 f"Received: normalize={normalize!r}. Pass one of those names, or an unbuilt layer to copy."
             )
-        # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
-        self._templates = SimpleNamespace(normalize=normalize, policies={})
+        self._keep_untracked(normalize=normalize, policies_of_parts={})
         # How many products are computed, `None` for all: in files of version 0.1, whose later ones were left out.
         self.products = None
         self.normalizers = []
         self.gates = []
         self.steps = tuple(Step(self, n) for n in range(2, self.order + 1))
 
-    @property
-    def normalize(self):
-        """What normalises the products: `None`, a name, or the layer that is copied."""
-        return self._templates.normalize
+    def _keep_untracked(self, **attributes):
+        """Sets attributes past Keras, which would track layers as parts: templates are copied, and never built."""
+        self.__dict__.update(attributes)
 
     @property
     def _starts_as_identity(self):
@@ -192,14 +188,14 @@ class HornerLayer(Checkpointed):
         layer = super().from_config(
             deserialize_layers({key: value for key, value in config.items() if key not in ("quantized", "products")})
         )
-        layer._templates.policies = policies
+        layer._keep_untracked(policies_of_parts=policies)
         restore_policies(_keras.own_layers(layer), policies)
         layer.products = products
         return layer
 
     def _restore_policies(self, maps):
         """Gives linear maps that are made as the layer is built the policies that they were saved with."""
-        restore_policies(maps, self._templates.policies)
+        restore_policies(maps, self.policies_of_parts)
 
 
 def _assign(new, old):

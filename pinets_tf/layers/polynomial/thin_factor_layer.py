@@ -22,14 +22,9 @@ class ThinFactorLayer(HornerLayer):
         data_format = keras.config.image_data_format() if data_format is None else data_format
         self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
         self.channel_axis = -1 if self.data_format == "channels_last" else 1
-        self._templates.factor = factor
+        self._keep_untracked(factor=factor)
         # How many axes the map has.
         self._rank = 0
-
-    @property
-    def factor(self):
-        """The layer that is copied for the factors, or `None`."""
-        return self._templates.factor
 
     @property
     def _positions(self):
