@@ -6,7 +6,7 @@ import keras
 
 
 class WeightOptions(keras.layers.Layer):
-    """A layer that may be told how its kernels and biases start, and what they are held to.
+    """A layer that may be told how its kernels and biases start, and what they are held to, as `keras.layers.Dense`.
 
     Args:
         use_bias: whether there is a bias.

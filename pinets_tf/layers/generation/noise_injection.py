@@ -15,7 +15,8 @@ class NoiseInjection(keras.layers.Layer):
     all images. Strengths start at zero.
 
     Args:
-        fixed_seed: `None`, or an integer from which the noise at inference is drawn, together with the layer's name.
+        fixed_seed: `None`, or an integer from which the noise at inference is drawn, together with the layer's name:
+            what `randomize_noise=False` is in the code of Karras et al.
         seed: an integer for the noise in training; by default drawn from Python's random state.
         **kwargs: those of `keras.layers.Layer`.
 

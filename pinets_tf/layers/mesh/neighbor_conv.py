@@ -19,7 +19,7 @@ class NeighborConv(TemplateLayer, WeightOptions):
     Args:
         filters: the number of outputs of each vertex.
         neighbors: integers (vertices, most neighbours); the number of vertices stands for none.
-        keep: the vertices whose outputs are wanted, or `None` for all.
+        keep: the vertices whose outputs are wanted, or `None` for all: the next level of Bouritsas et al. keeps some.
         use_bias: whether there is a b.
         kernel_initializer: initializer of W, an array (K, channels, filters); `None` is uniform with
             the variance that a subclass gives.

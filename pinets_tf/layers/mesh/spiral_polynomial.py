@@ -83,7 +83,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
     TensorShape([3, 16])
 
     Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 5.3 and footnote 8. The paper
-    writes the second order; higher ones repeat the step. The initial values are ours.
+    writes the second order; higher ones repeat the step, with `residual` as in the authors' code. The initial values
+    are ours.
     """
 
     acts_as = "polynomial"

@@ -38,7 +38,8 @@ class Polynomial(HornerLayer, WeightOptions):
         operator: a Keras layer that stands for the linear maps: it is copied by its config for every factor, each copy
             with initial values of its own, its `use_bias` switched off. It must be linear for the layer to be a
             polynomial. Give `operator` or `rank`.
-        identity_factors: whether the factors of order 2 and above are the identity; x_1 must have the shape of z.
+        identity_factors: whether the factors of order 2 and above are the identity, as in the authors' generator for
+            Fashion-MNIST (Sec. 4.1); x_1 must have the shape of z.
         use_bias: whether there is a beta.
         kernel_initializer: initializer of the matrices (factors with `rank`, and C). The default keeps the variance of
             the output at that of the input for every order, each order taking its share; it also serves copies of an

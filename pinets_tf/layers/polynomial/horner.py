@@ -33,6 +33,11 @@ class HornerLayer(Checkpointed):
         gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
             the first-order polynomial.
         **kwargs: those of `keras.layers.Layer`.
+
+    Sources of the options: the authors' code has batch normalisation of products, and for meshes the three places, as
+    "2nd", "all" and "final"; instance normalisation is that of Sec. 5.3, footnote 8, tanh that of Sec. 5.2, layer
+    normalisation that of MONet (Cheng et al., ICLR 2024); the gate is the alpha of R-PolyNets (Chrysos et al., CVPR
+    2023).
     """
 
     acts_as = "polynomial"
