@@ -44,14 +44,13 @@ class WeightOptions(keras.layers.Layer):
     def __init_subclass__(cls, **kwargs):
         """Shows in the signature of a layer the keywords that it hands on to its bases."""
         super().__init_subclass__(**kwargs)
-        _, *own = inspect.signature(cls.__init__).parameters.values()
-        shown = {parameter.name: parameter for parameter in own}
-        hands_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
-        for base in cls.__mro__[: cls.__mro__.index(keras.layers.Layer)] if hands_on else ():
-            for parameter in inspect.signature(base.__init__).parameters.values():  # type: ignore[misc]
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    shown.setdefault(parameter.name, parameter)
-        cls.__signature__ = inspect.Signature(sorted(shown.values(), key=lambda parameter: parameter.kind))
+        _, *shown = inspect.signature(cls.__init__).parameters.values()
+        hands_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in shown)
+        for base in cls.__mro__[1 : cls.__mro__.index(keras.layers.Layer)] if hands_on else ():
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            names = {parameter.name for parameter in shown}
+            shown += [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in names]
+        cls.__signature__ = inspect.Signature(sorted(shown, key=lambda parameter: parameter.kind))
 
     def _add_kernel(self, name, shape, initializer):
         """Makes a weight that is regularised and constrained as a kernel."""

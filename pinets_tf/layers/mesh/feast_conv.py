@@ -89,10 +89,9 @@ class FeaStConv(NeighborConv):
         return ops.matmul(ops.transpose(ops.cast(shares, x.dtype), (0, 1, 3, 2)), gathered)
 
     def multiply_adds(self, input_shape):
-        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
-        weightings = own * self._table_shape(self.TABLE)[1]
         # The shares of the neighbours are divided by their number.
-        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels, weightings
+        divisions = self._rows(self.TABLE) * self.heads * self._table_shape(self.TABLE)[1]
+        return self._multiply_adds_of_heads(self.heads, input_shape[-1]), divisions
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}

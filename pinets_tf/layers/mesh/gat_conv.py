@@ -119,9 +119,7 @@ class GATConv(NeighborConv):
         return ops.matmul(ops.cast(alpha, x.dtype), gathered)
 
     def multiply_adds(self, input_shape):
-        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
-        weightings = own * self._table_shape(self.TABLE)[1]
-        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels
+        return self._multiply_adds_of_heads(self.heads, input_shape[-1])
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads, "combine": self.combine}

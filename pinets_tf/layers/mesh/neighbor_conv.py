@@ -95,6 +95,11 @@ class NeighborConv(TemplateLayer, WeightOptions):
         rows, most = self._rows(self.TABLE), self._table_shape(self.TABLE)[1]
         return rows * weightings * channels * (most + self.filters)
 
+    def _multiply_adds_of_heads(self, heads, channels):
+        """Returns those of the sums of neighbours weighted by scores, and of the scores."""
+        scores = self._rows(self.TABLE) * heads * (self._table_shape(self.TABLE)[1] + 1)
+        return self._multiply_adds_of_sums(heads, channels) + scores * channels
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._rows(self.TABLE), self.filters)
 

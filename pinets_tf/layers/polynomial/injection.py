@@ -137,8 +137,7 @@ class Injection(ThinFactorLayer):
 
     def recursion(self, on, x, z):
         factor, offset = self._thin(on, self.A, z), self._thin(on, self.B, z) if self.offset else None
-        (step,) = self.steps
-        return on.step(step, factor, x, carry=x if self.skip else None, skip=offset)
+        return on.step(self.steps[0], factor, x, carry=x if self.skip else None, skip=offset)
 
     def _thin(self, on, linear_map, z):
         # Before the layer is built there is what is copied for its maps, which by default are Dense.
