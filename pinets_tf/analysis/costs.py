@@ -137,6 +137,8 @@ def _said_by(layer):
     for layer_class in type(layer).__mro__:
         if "multiply_adds" in vars(layer_class):
             return layer.multiply_adds
+        if not vars(layer_class).get("multiplies", True):
+            return lambda shape: 0
         if "call" in vars(layer_class):
             return None
     return None

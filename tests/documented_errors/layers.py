@@ -73,7 +73,6 @@ TESTED: dict[str, dict[str, list[str | Case]]] = {
             for case in (
                 "filters of GMM",
                 "kernels",
-                "sigma",
                 "neighbors of GMM",
                 "keep of GMM",
                 "coordinates of another table",

@@ -270,15 +270,6 @@ def test_gmm_kernels_cover_the_cube_at_the_start(dimensions, kernels):
     np.testing.assert_allclose(numpy(ops.exp(layer.log_sigma)), kernels ** (-1 / dimensions), rtol=1e-5)
 
 
-def test_gmm_takes_other_initial_values():
-    layer = gmm(NEIGHBORS, COORDINATES, mu_initializer="ones", initial_sigma=0.5)
-    layer.build((None, 6, 5))
-    np.testing.assert_array_equal(numpy(layer.mu), 1.0)
-    np.testing.assert_allclose(numpy(ops.exp(layer.log_sigma)), 0.5, rtol=1e-6)
-    again = GMMConv.from_config(layer.get_config())
-    assert again.initial_sigma == 0.5 and type(again.mu_initializer) is keras.initializers.Ones
-
-
 def test_gmm_sigma_stays_positive():
     layer = built(gmm, dtype="float32")
     for value in (-40.0, 40.0):
@@ -358,12 +349,6 @@ ERRORS = {
         "`coordinates` must have finite numbers",
         "shape (6, 4, 2), with entries that are not finite",
         "zero where there is none",
-    ),
-    "sigma": (
-        lambda: gmm(NEIGHBORS, COORDINATES, initial_sigma="0.5"),
-        "`initial_sigma` must be a positive number",
-        "initial_sigma='0.5'",
-        "such as initial_sigma=0.5",
     ),
     "filters of GAT": (lambda: gat(NEIGHBORS, None, filters=0), "`filters` must be", "filters=0", "filters=16"),
     "filters of GMM": (lambda: gmm(NEIGHBORS, COORDINATES, filters=0), "`filters` must be", "filters=0", "filters=16"),

@@ -293,7 +293,7 @@ STRATEGIES = {
         {"heads": sizes, "combine": st.sampled_from(("average", "average", "concat"))},
         {"heads": WRONG_NUMBERS, "combine": ("sum", None)},
     ),
-    "GMMConv": on_meshes("GMMConv", {"kernels": sizes}, {"kernels": WRONG_NUMBERS, "initial_sigma": (0, -1, "x")}),
+    "GMMConv": on_meshes("GMMConv", {"kernels": sizes}, {"kernels": WRONG_NUMBERS}),
     "Injection": injections(),
     "LogMelSpectrogram": drawn(
         "LogMelSpectrogram",

@@ -107,7 +107,6 @@ class LogMelSpectrogram(keras.layers.Layer):
 
     def build(self, input_shape):
         self._check_waveforms(input_shape)
-        self.built = True
 
     def _check_waveforms(self, shape):
         if len(shape) != 2 or not all(size is None or isinstance(size, int) for size in shape):
@@ -141,7 +140,8 @@ class LogMelSpectrogram(keras.layers.Layer):
         return (batch, None if samples is None else 1 + samples // self.hop, self.mels)
 
     def get_config(self):
-        config = {
+        return {
+            **super().get_config(),
             "mels": self.mels,
             "hop": self.hop,
             "fft_length": self.fft_length,
@@ -149,4 +149,3 @@ class LogMelSpectrogram(keras.layers.Layer):
             "lowest_hz": self.lowest_hz,
             "highest_hz": self.highest_hz,
         }
-        return {**super().get_config(), **config}

@@ -80,5 +80,8 @@ class EqualizedLearningRate(KernelWrapper):
         return {**super()._replacements(training), "bias": ops.multiply(bias, self.learning_rate_multiplier)}
 
     def get_config(self):
-        config = {"gain": self.gain, "learning_rate_multiplier": self.learning_rate_multiplier}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "gain": self.gain,
+            "learning_rate_multiplier": self.learning_rate_multiplier,
+        }

@@ -28,7 +28,6 @@ class Fade(keras.layers.Layer):
 
     def build(self, input_shape):
         self.alpha = self.add_weight(shape=(), initializer="zeros", trainable=False, name="alpha")
-        self.built = True
 
     def call(self, inputs):
         old, new = inputs

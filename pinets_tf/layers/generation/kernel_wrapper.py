@@ -76,7 +76,6 @@ class KernelWrapper(keras.layers.Layer):
             self._kernel_name = names[0]
             # Read as it is stored: `_effective_kernel` works on it in at least float32.
             never_cast(self._kernel)
-        self.built = True
 
     @property
     def _kernel(self):

@@ -22,6 +22,7 @@ class LearnedConstant(keras.layers.Layer):
     """
 
     acts_as = "constant"
+    multiplies = False
 
     def __init__(self, shape, **kwargs):
         super().__init__(**kwargs)
@@ -29,14 +30,10 @@ class LearnedConstant(keras.layers.Layer):
 
     def build(self, input_shape):
         self.constant = self.add_weight(shape=self.map_shape, initializer="ones", name="constant")
-        self.built = True
 
     def call(self, inputs):
         constant = ops.convert_to_tensor(self.constant)
         return ops.broadcast_to(constant[None], (ops.shape(inputs)[0], *self.map_shape))
-
-    def multiply_adds(self, input_shape):
-        return 0
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.map_shape)

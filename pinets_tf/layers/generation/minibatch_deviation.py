@@ -15,7 +15,8 @@ class MinibatchDeviation(keras.layers.Layer):
     Images i, i + m, i + 2 m, ... of a batch of m groups make a group. The deviation is computed in at least float32.
 
     Args:
-        group: how many images are in a group; in a batch that it does not divide, its largest divisor that does.
+        group: how many images are in a group; in a batch that it does not divide, its largest divisor that does. Karras
+            et al. have 4.
         **kwargs: those of `keras.layers.Layer`.
 
     Input shape:

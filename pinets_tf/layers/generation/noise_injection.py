@@ -15,7 +15,8 @@ class NoiseInjection(keras.layers.Layer):
     all images. Strengths start at zero.
 
     Args:
-        fixed_seed: `None`, or an integer from which the noise at inference is drawn, together with the layer's name.
+        fixed_seed: `None`, or an integer from which the noise at inference is drawn, together with the layer's name:
+            what `randomize_noise=False` is in the code of Karras et al.
         seed: an integer for the noise in training; by default drawn from Python's random state.
         **kwargs: those of `keras.layers.Layer`.
 
@@ -48,7 +49,6 @@ class NoiseInjection(keras.layers.Layer):
                 "Give height and width, or pass fixed_seed=None."
             )
         self.strength = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="strength")
-        self.built = True
 
     def call(self, x, training=None):
         if training:
@@ -61,9 +61,6 @@ class NoiseInjection(keras.layers.Layer):
         else:
             return x
         return ops.add(x, ops.multiply(noise, self.strength))
-
-    def multiply_adds(self, input_shape):
-        return 0
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -27,7 +27,7 @@ class SpectralNormalization(KernelWrapper):
     Args:
         layer: a Keras layer with a `kernel` or `embeddings`: `Dense`, `EinsumDense`, `Conv2D`, `Conv2DTranspose`,
             `DepthwiseConv2D`, `Embedding` ...; used as it is. `quantize` puts the normalised kernel in it for good.
-        power_iterations: how often u is advanced in a call in training.
+        power_iterations: how often u is advanced in a call in training (Miyato et al., algorithm 1).
         seed: an integer, for the first u; by default one drawn from Python's random state, which
             `keras.utils.set_random_seed` sets.
         **kwargs: those of `keras.layers.Layer`. The dtype policy is that of `layer`; a `dtype` given here is handed to

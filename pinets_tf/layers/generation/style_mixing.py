@@ -58,7 +58,6 @@ class StyleMixing(keras.layers.Layer):
         self.average = self.add_weight(
             shape=(input_shape[-1],), initializer="zeros", trainable=False, autocast=False, name="average"
         )
-        self.built = True
 
     def call(self, w, training=None):
         styles = ops.repeat(ops.expand_dims(w, 1), self.styles, axis=1)
@@ -94,7 +93,12 @@ class StyleMixing(keras.layers.Layer):
         return (input_shape[0], self.styles, input_shape[-1])
 
     def get_config(self):
-        config = {
-            name: getattr(self, name) for name in ("styles", "mixing", "decay", "truncation", "truncated", "seed")
+        return {
+            **super().get_config(),
+            "styles": self.styles,
+            "mixing": self.mixing,
+            "decay": self.decay,
+            "truncation": self.truncation,
+            "truncated": self.truncated,
+            "seed": self.seed,
         }
-        return {**super().get_config(), **config}

@@ -26,8 +26,6 @@ class FeaStConv(NeighborConv):
         neighbors: N, integers (vertices, most neighbours); the number of vertices stands for none. What
             `pinets_tf.mesh.spirals` returns will do. It is stored with the weights, not in the config.
         heads: M, how many matrices share the work. The default, 8, is ours.
-        u_initializer: initializer of u, an array (channels, M).
-        c_initializer: initializer of c.
         keep: the vertices whose outputs are wanted, such as those of the next level, or `None` for all. The others are
             not computed.
         use_bias: whether there is a b.
@@ -64,23 +62,19 @@ class FeaStConv(NeighborConv):
         "weights neighbours with a softmax of encrypted numbers",
         "Use SpiralConv or GMMConv, which are linear",
     )
+    DROPPED = (("u_initializer", keras.initializers.GlorotUniform()), ("c_initializer", keras.initializers.Zeros()))
 
-    def __init__(self, filters, neighbors, heads=8, *, u_initializer="glorot_uniform", c_initializer="zeros", **kwargs):
+    def __init__(self, filters, neighbors, heads=8, **kwargs):
         super().__init__(filters, neighbors, **kwargs)
         self.heads = positive_integer("heads", heads, "Pass the number of matrices, such as heads=8.")
-        self.u_initializer = keras.initializers.get(u_initializer)
-        self.c_initializer = keras.initializers.get(c_initializer)
 
-    def _kernel_shape(self, channels):
-        return (self.heads, channels, self.filters)
-
-    def _kernel_variance(self, channels):
+    def _kernel(self, channels):
         # While every q is 1 / M, the matrices act through their mean.
-        return 2 * self.heads / (channels + self.filters)
+        return (self.heads, channels, self.filters), 2 * self.heads / (channels + self.filters)
 
     def _build_weights(self, channels):
-        self.u = self.add_weight(shape=(channels, self.heads), initializer=self.u_initializer, name="u")
-        self.c = self.add_weight(shape=(self.heads,), initializer=self.c_initializer, name="c")
+        self.u = self.add_weight(shape=(channels, self.heads), initializer="glorot_uniform", name="u")
+        self.c = self.add_weight(shape=(self.heads,), initializer="zeros", name="c")
 
     def _sums(self, x):
         table, _ = self._neighbors("neighbors")
@@ -95,15 +89,9 @@ class FeaStConv(NeighborConv):
         return ops.matmul(ops.transpose(ops.cast(shares, x.dtype), (0, 1, 3, 2)), gathered)
 
     def multiply_adds(self, input_shape):
-        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
-        weightings = own * self._table_shape(self.TABLE)[1]
         # The shares of the neighbours are divided by their number.
-        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels, weightings
+        divisions = self._rows(self.TABLE) * self.heads * self._table_shape(self.TABLE)[1]
+        return self._multiply_adds_of_heads(self.heads, input_shape[-1]), divisions
 
     def get_config(self):
-        config = {
-            "heads": self.heads,
-            "u_initializer": keras.initializers.serialize(self.u_initializer),
-            "c_initializer": keras.initializers.serialize(self.c_initializer),
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "heads": self.heads}

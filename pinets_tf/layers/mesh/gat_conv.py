@@ -32,7 +32,6 @@ class GATConv(NeighborConv):
         heads: H. The default, 8, is that of the paper's hidden layers; it has no experiment on meshes.
         combine: `"average"` or `"concat"`. The paper concatenates in hidden layers and averages in the last one; the
             average is the default because it goes with any `filters`, such as the 3 coordinates of a vertex.
-        a_initializer: initializer of a, an array (H, 2 * outputs of a head).
         keep: the vertices whose outputs are wanted, such as those of the next level, or `None` for all. The others are
             not computed.
         use_bias: whether there is a b.
@@ -69,12 +68,12 @@ class GATConv(NeighborConv):
         "weights neighbours with a softmax of encrypted numbers",
         "Use SpiralConv or GMMConv, which are linear",
     )
+    DROPPED = (("a_initializer", keras.initializers.GlorotUniform()),)
 
-    def __init__(self, filters, neighbors, heads=8, *, combine="average", a_initializer="glorot_uniform", **kwargs):
+    def __init__(self, filters, neighbors, heads=8, *, combine="average", **kwargs):
         super().__init__(filters, neighbors, **kwargs)
         self.heads = positive_integer("heads", heads, "Pass the number of attentions, such as heads=8.")
         self.combine = one_of("combine", combine, ("average", "concat"))
-        self.a_initializer = keras.initializers.get(a_initializer)
         if self.combine == "concat" and self.filters % self.heads:
             raise ValueError(
                 "Concatenated heads have `filters` / `heads` outputs each, a whole number. "
@@ -86,15 +85,13 @@ class GATConv(NeighborConv):
     def _outputs_of_head(self):
         return self.filters // self.heads if self.combine == "concat" else self.filters
 
-    def _kernel_shape(self, channels):
-        return (self.heads, channels, self._outputs_of_head)
-
-    def _kernel_variance(self, channels):
-        return 2 * (self.heads if self.combine == "average" else 1) / (channels + self.filters)
+    def _kernel(self, channels):
+        variance = 2 * (self.heads if self.combine == "average" else 1) / (channels + self.filters)
+        return (self.heads, channels, self._outputs_of_head), variance
 
     def _build_weights(self, channels):
         shape = (self.heads, 2 * self._outputs_of_head)
-        self.a = self.add_weight(shape=shape, initializer=self.a_initializer, name="a")
+        self.a = self.add_weight(shape=shape, initializer="glorot_uniform", name="a")
 
     def _matrix(self):
         if self.combine == "average":
@@ -122,14 +119,7 @@ class GATConv(NeighborConv):
         return ops.matmul(ops.cast(alpha, x.dtype), gathered)
 
     def multiply_adds(self, input_shape):
-        channels, own = input_shape[-1], self._rows(self.TABLE) * self.heads
-        weightings = own * self._table_shape(self.TABLE)[1]
-        return self._multiply_adds_of_sums(self.heads, channels) + (weightings + own) * channels
+        return self._multiply_adds_of_heads(self.heads, input_shape[-1])
 
     def get_config(self):
-        config = {
-            "heads": self.heads,
-            "combine": self.combine,
-            "a_initializer": keras.initializers.serialize(self.a_initializer),
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "heads": self.heads, "combine": self.combine}

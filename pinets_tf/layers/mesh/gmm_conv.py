@@ -1,11 +1,13 @@
 """MoNet: neighbours weighted by Gaussian kernels of where they lie."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from pinets_tf.fused import neighbor_maps
-from pinets_tf.layers.checks import positive_integer, positive_number
+from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.mesh.neighbor_conv import NeighborConv
 from pinets_tf.layers.mesh.template_layer import Table
 
@@ -22,6 +24,9 @@ class GMMConv(NeighborConv):
     The weights w_k are not normalised over j, as in the paper: more neighbours give a larger sum. The layer is linear
     in x.
 
+    At the start the mu_k are spread evenly over [-1, 1] in every dimension, and sigma is K^(-1 / dimensions), half of
+    the distance between K kernels on a grid.
+
     Float16: w_k is computed in float32, from u rounded to float16.
 
     Args:
@@ -31,10 +36,6 @@ class GMMConv(NeighborConv):
         coordinates: u, numbers (vertices, most neighbours, dimensions), about in [-1, 1]. Those of no neighbour must be
             finite, and change nothing. They are stored with the weights as well.
         kernels: K. The default, 8, is ours.
-        mu_initializer: initializer of mu, an array (K, dimensions); by default the kernels are spread evenly over
-            [-1, 1] in every dimension.
-        initial_sigma: sigma at the start, in all dimensions; by default K^(-1 / dimensions), half of the distance
-            between K kernels on a grid.
         keep: the vertices whose outputs are wanted, such as those of the next level, or `None` for all. The others are
             not computed.
         use_bias: whether there is a b.
@@ -52,7 +53,7 @@ class GMMConv(NeighborConv):
         `(batch, vertices, filters)`, of the vertices in `keep` if that is given.
 
     Raises:
-        ValueError: if `filters` or `kernels` is not a positive integer, if `initial_sigma` is not a positive number, if
+        ValueError: if `filters` or `kernels` is not a positive integer, if
             `neighbors` or `keep` does not hold vertex indices, if `coordinates` does not fit `neighbors` or is not
             finite, or if the input has another number of vertices.
 
@@ -70,38 +71,24 @@ class GMMConv(NeighborConv):
     """
 
     acts_as = "linear"
+    DROPPED = (("mu_initializer", None), ("initial_sigma", None))
 
-    def __init__(
-        self, filters, neighbors, coordinates, kernels=8, *, mu_initializer=None, initial_sigma=None, **kwargs
-    ):
+    def __init__(self, filters, neighbors, coordinates, kernels=8, **kwargs):
         super().__init__(filters, neighbors, **kwargs)
         coordinates = _coordinate_table(coordinates, self._table_shape("neighbors"))
         self._tables["coordinates"] = Table.of(coordinates, "float32")
         self.kernels = positive_integer("kernels", kernels, "Pass the number of Gaussians, such as kernels=8.")
-        self.mu_initializer = None if mu_initializer is None else keras.initializers.get(mu_initializer)
-        if initial_sigma is not None:
-            positive_number("initial_sigma", initial_sigma, "Pass the width of a kernel, such as initial_sigma=0.5.")
-        self.initial_sigma = initial_sigma
 
-    def _kernel_shape(self, channels):
-        return (self.kernels, channels, self.filters)
-
-    def _kernel_variance(self, channels):
-        return 2 / (self.kernels * (channels + self.filters))
+    def _kernel(self, channels):
+        return (self.kernels, channels, self.filters), 2 / (self.kernels * (channels + self.filters))
 
     def _build_weights(self, channels):
         dimensions = self._table_shape("coordinates")[-1]
-        sigma = self.initial_sigma or self.kernels ** (-1 / dimensions)
         # Not cast to a narrow type, since `_weightings` is small and computed in float32.
-        self.mu = self.add_weight(
-            shape=(self.kernels, dimensions), initializer=self.mu_initializer or _spread, autocast=False, name="mu"
-        )
-        self.log_sigma = self.add_weight(
-            shape=(self.kernels, dimensions),
-            initializer=keras.initializers.Constant(float(np.log(sigma))),
-            autocast=False,
-            name="log_sigma",
-        )
+        shape, half_the_distance = (self.kernels, dimensions), self.kernels ** (-1 / dimensions)
+        start = keras.initializers.Constant(math.log(half_the_distance))
+        self.mu = self.add_weight(shape=shape, initializer=_spread, autocast=False, name="mu")
+        self.log_sigma = self.add_weight(shape=shape, initializer=start, autocast=False, name="log_sigma")
 
     def _weightings(self):
         """Returns w (vertices, K, most neighbours), the same for all inputs."""
@@ -124,12 +111,7 @@ class GMMConv(NeighborConv):
         return self._multiply_adds_of_sums(self.kernels, input_shape[-1])
 
     def get_config(self):
-        config = {
-            "kernels": self.kernels,
-            "mu_initializer": keras.initializers.serialize(self.mu_initializer) if self.mu_initializer else None,
-            "initial_sigma": self.initial_sigma,
-        }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "kernels": self.kernels}
 
 
 def _coordinate_table(values, shape):

@@ -6,22 +6,23 @@ from keras import ops
 from pinets_tf.fused import neighbor_maps
 from pinets_tf.layers.checks import positive_integer
 from pinets_tf.layers.mesh.template_layer import TemplateLayer
+from pinets_tf.layers.weight_options import WeightOptions
 
 
-class NeighborConv(TemplateLayer):
+class NeighborConv(TemplateLayer, WeightOptions):
     """Base of the convolutions over the neighbours of a vertex: y = W^T s + b, with s weighted sums of them.
 
-    A subclass defines `_kernel_shape`, `_kernel_variance` (of W at the start) and `_sums`, which returns s (batch,
+    A subclass defines `_kernel` (the shape of W, and its variance at the start) and `_sums`, which returns s (batch,
     vertices, K, channels) for K weightings, with weights made in `_build_weights`. That the sums come before W keeps
     them small: mapped first, every neighbour has K times the filters. Or it defines `call` itself.
 
     Args:
         filters: the number of outputs of each vertex.
         neighbors: integers (vertices, most neighbours); the number of vertices stands for none.
-        keep: the vertices whose outputs are wanted, or `None` for all.
+        keep: the vertices whose outputs are wanted, or `None` for all: the next level of Bouritsas et al. keeps some.
         use_bias: whether there is a b.
         kernel_initializer: initializer of W, an array (K, channels, filters); `None` is uniform with
-            `_kernel_variance`.
+            the variance that a subclass gives.
         bias_initializer: initializer of b.
         kernel_regularizer, kernel_constraint: of W.
         bias_regularizer, bias_constraint: of b.
@@ -37,30 +38,14 @@ class NeighborConv(TemplateLayer):
         neighbors,
         *,
         keep=None,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
         self._set_neighbors(self.TABLE, neighbors, keep)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def _kernel_shape(self, channels):
-        raise NotImplementedError
-
-    def _kernel_variance(self, channels):
+    def _kernel(self, channels):
+        """Returns the shape of W, and its variance at the start."""
         raise NotImplementedError
 
     def _build_weights(self, channels):
@@ -90,25 +75,12 @@ class NeighborConv(TemplateLayer):
         self._check_vertices(input_shape, self._table_shape(self.TABLE)[0])
         self._build_tables()
         channels = input_shape[-1]
-        limit = (3 * self._kernel_variance(channels)) ** 0.5
-        self.kernel = self.add_weight(
-            shape=self._kernel_shape(channels),
-            initializer=self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
+        shape, variance = self._kernel(channels)
+        limit = (3 * variance) ** 0.5
+        initializer = self.kernel_initializer or keras.initializers.RandomUniform(-limit, limit)
+        self.kernel = self._add_kernel("kernel", shape, initializer)
         self._build_weights(channels)
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
-        self.built = True
+        self.bias = self._add_bias("bias", self.filters) if self.use_bias else None
 
     def call(self, x):
         matrix = self._matrix()
@@ -123,21 +95,13 @@ class NeighborConv(TemplateLayer):
         rows, most = self._rows(self.TABLE), self._table_shape(self.TABLE)[1]
         return rows * weightings * channels * (most + self.filters)
 
+    def _multiply_adds_of_heads(self, heads, channels):
+        """Returns those of the sums of neighbours weighted by scores, and of the scores."""
+        scores = self._rows(self.TABLE) * heads * (self._table_shape(self.TABLE)[1] + 1)
+        return self._multiply_adds_of_sums(heads, channels) + scores * channels
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self._rows(self.TABLE), self.filters)
 
     def get_config(self):
-        config = {
-            "filters": self.filters,
-            "keep": None,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
-            if self.kernel_initializer
-            else None,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-        }
-        return {**config, **super().get_config()}
+        return {"filters": self.filters, "keep": None, **super().get_config()}

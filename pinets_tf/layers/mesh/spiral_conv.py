@@ -118,11 +118,9 @@ class SpiralConv(NeighborConv):
     def __init__(self, filters, spirals, keep=None, *, kernel_initializer="glorot_uniform", **kwargs):
         super().__init__(filters, spirals, keep=keep, kernel_initializer=kernel_initializer, **kwargs)
 
-    def _kernel_shape(self, channels):
-        return (self._table_shape("spirals")[1], channels, self.filters)
-
-    def _kernel_variance(self, channels):
-        return 1 / (self._table_shape("spirals")[1] * channels)
+    def _kernel(self, channels):
+        length = self._table_shape("spirals")[1]
+        return (length, channels, self.filters), 1 / (length * channels)
 
     def multiply_adds(self, input_shape):
         return spiral_multiply_adds(self, input_shape[-1])

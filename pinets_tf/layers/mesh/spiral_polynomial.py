@@ -12,6 +12,7 @@ from pinets_tf.layers.mesh.template_layer import TemplateLayer
 from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.layers.polynomial.interpreter import on_tensors
 from pinets_tf.layers.polynomial.step import NORMALIZERS
+from pinets_tf.layers.weight_options import WeightOptions
 
 VARIANTS = ("simple", "full")
 # Normalisations of one long vector.
@@ -19,7 +20,7 @@ PER_VERTEX = {"vertex_batch": "batch", "vertex_affine": "affine"}
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class SpiralPolynomial(TemplateLayer, HornerLayer):
+class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
     """A spiral convolution raised to order N, *simple* or *full* (Sec. 5.3).
 
         simple:  h = Sz,  x_1 = h,  x_n = normalize(h * x_{n-1}) + h
@@ -82,7 +83,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
     TensorShape([3, 16])
 
     Source: Chrysos et al., "Π-nets: Deep Polynomial Neural Networks", CVPR 2020, Sec. 5.3 and footnote 8. The paper
-    writes the second order; higher ones repeat the step. The initial values are ours.
+    writes the second order; higher ones repeat the step, with `residual` as in the authors' code. The initial values
+    are ours.
     """
 
     acts_as = "polynomial"
@@ -98,13 +100,6 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         variant="full",
         residual=False,
         normalize=None,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
         **kwargs,
     ):
         self._per_vertex = isinstance(normalize, str) and normalize in PER_VERTEX
@@ -125,13 +120,6 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         self.A: list = [None] * (0 if self._is_simple else self.order - 1)
         self.S: list = [None] * (len(self.A) or 1)
         self.beta = None
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
 
     def build(self, input_shape):
         vertices, _ = self._table_shape("spirals")
@@ -139,39 +127,24 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         self._build_tables()
         channels = input_shape[-1]
         if self._is_simple:
-            self.S = [self._add_kernel("S", channels, 1.0 if self.order == 1 else 0.5)]
+            self.S = [self._add_map("S", channels, 1.0 if self.order == 1 else 0.5)]
         else:
             orders = range(2, self.order + 1)
             # With variance 1/2 for A_n and 1 for S_n, every x_n has the variance of z.
-            self.A = [self._add_kernel(f"A_{n}", channels, 0.5) for n in orders]
-            self.S = [self._add_kernel(f"S_{n}", channels if n == 2 else self.filters, 1.0) for n in orders]
-        if self.use_bias:
-            self.beta = self.add_weight(
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="beta",
-            )
+            self.A = [self._add_map(f"A_{n}", channels, 0.5) for n in orders]
+            self.S = [self._add_map(f"S_{n}", channels if n == 2 else self.filters, 1.0) for n in orders]
+        self.beta = self._add_bias("beta", self.filters) if self.use_bias else None
         rows = self._step_rows()
         self._build_steps((None, rows * self.filters) if self._per_vertex else (None, rows, self.filters))
-        self.built = True
 
     def _step_rows(self):
         """Returns how many vertices the products have."""
         return self._rows("spirals") if self._one_look else self._table_shape("spirals")[0]
 
-    def _add_kernel(self, name, channels, variance):
-        initializer = self.kernel_initializer
-        return self.add_weight(
-            shape=(self._table_shape("spirals")[1], channels, self.filters),
-            initializer=copy_initializer(initializer, name)
-            if initializer
-            else keras.initializers.VarianceScaling(variance, "fan_in"),
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name=name,
-        )
+    def _add_map(self, name, channels, variance):
+        default = keras.initializers.VarianceScaling(variance, "fan_in")
+        initializer = copy_initializer(self.kernel_initializer, name) or default
+        return self._add_kernel(name, (self._table_shape("spirals")[1], channels, self.filters), initializer)
 
     def recursion(self, on, z):
         *factors, x = on.maps(self._maps, z, [*self.A, self.S[0]], self._multiply_adds)
@@ -273,20 +246,11 @@ class SpiralPolynomial(TemplateLayer, HornerLayer):
         return (input_shape[0], self._rows("spirals"), self.filters)
 
     def get_config(self):
-        config = {
-            "filters": self.filters,
+        return {
             "keep": None,
+            **super().get_config(),
+            "filters": self.filters,
             "variant": self.variant,
             "residual": self.residual,
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
-            if self.kernel_initializer
-            else None,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            **({"normalize": f"vertex_{self.normalize}"} if self._per_vertex else {}),
         }
-        normalize = {"normalize": f"vertex_{self.normalize}"} if self._per_vertex else {}
-        return {**config, **super().get_config(), **normalize}

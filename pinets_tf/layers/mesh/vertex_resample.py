@@ -61,7 +61,6 @@ class VertexResample(TemplateLayer):
     def build(self, input_shape):
         self._check_vertices(input_shape, self.vertices)
         self._build_tables()
-        self.built = True
 
     def call(self, x):
         return neighbor_maps.weighted_rows(x, self.sources, self.shares, self._table_values("sources"))

@@ -109,9 +109,7 @@ class ProductBatchNormalization(BatchNormalization):
     """
 
     acts_as = "linear"
-
-    def multiply_adds(self, input_shape):
-        return 0, math.prod(input_shape)
+    multiply_adds = BatchNormalization.multiply_adds
 
     def call(self, inputs, training=None, mask=None, factor=None, add_factor=False, add_inputs=False, bias=None):
         if factor is None:
@@ -137,22 +135,33 @@ class ProductBatchNormalization(BatchNormalization):
         return ops.cast(y if bias is None else ops.add(y, bias), self.compute_dtype)
 
 
-class ProductAffine(keras.layers.Layer):
-    """scale * factor * z + offset, plus `factor`, `z` and `bias` where asked: what the above is at inference."""
-
-    acts_as = "linear"
+class _ProductMap(keras.layers.Layer):
+    """Base of what folding makes of the above: an affine map with a vector `beta` along an axis."""
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
         self.axis = axis
 
     def build(self, input_shape):
-        size = (input_shape[self.axis],)
-        self.gamma = self.add_weight(shape=size, initializer="ones", name="gamma")
-        self.beta = self.add_weight(shape=size, initializer="zeros", name="beta")
+        self.beta = self.add_weight(shape=(input_shape[self.axis],), initializer="zeros", name="beta")
         self._vector_shape = [1] * len(input_shape)
         self._vector_shape[self.axis] = -1
-        self.built = True
+
+    def _along_axis(self, vector, dtype):
+        return ops.reshape(ops.cast(vector, dtype), self._vector_shape)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
+class ProductAffine(_ProductMap):
+    """scale * factor * z + offset, plus `factor`, `z` and `bias` where asked: what the above is at inference."""
+
+    acts_as = "linear"
+
+    def build(self, input_shape):
+        self.gamma = self.add_weight(shape=(input_shape[self.axis],), initializer="ones", name="gamma")
+        super().build(input_shape)
 
     def set_map(self, scale, offset):
         """Sets the two vectors."""
@@ -165,7 +174,7 @@ class ProductAffine(keras.layers.Layer):
     def call(self, inputs, factor=None, add_factor=False, add_inputs=False, bias=None):
         wide = keras.backend.result_type(inputs.dtype, "float32")
         offset = self.beta if bias is None else ops.add(self.beta, ops.cast(bias, self.beta.dtype))
-        scale, offset = (ops.reshape(ops.cast(vector, wide), self._vector_shape) for vector in (self.gamma, offset))
+        scale, offset = self._along_axis(self.gamma, wide), self._along_axis(offset, wide)
         inputs = ops.cast(inputs, wide)
         if factor is None:
             y = inputs * scale + offset
@@ -173,31 +182,12 @@ class ProductAffine(keras.layers.Layer):
             y = affine_of_product(ops.cast(factor, wide), inputs, scale, offset, add_factor, add_inputs)
         return ops.cast(y, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
-
-class ProductOffset(keras.layers.Layer):
+class ProductOffset(_ProductMap):
     """z + offset: what is left of the above where the scale is part of a linear map before it."""
 
     acts_as = "linear"
     multiplies = False
 
-    def __init__(self, axis=-1, **kwargs):
-        super().__init__(**kwargs)
-        self.axis = axis
-
-    def build(self, input_shape):
-        self.beta = self.add_weight(shape=(input_shape[self.axis],), initializer="zeros", name="beta")
-        self._vector_shape = [1] * len(input_shape)
-        self._vector_shape[self.axis] = -1
-        self.built = True
-
-    def multiply_adds(self, input_shape):
-        return 0
-
     def call(self, inputs):
-        return inputs + ops.reshape(ops.cast(self.beta, inputs.dtype), self._vector_shape)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+        return inputs + self._along_axis(self.beta, inputs.dtype)

@@ -74,7 +74,6 @@ class VertexStandardization(TemplateLayer):
                 f"{tuple(input_shape)} for a mean of shape {(vertices, channels)}. Pass an input that fits."
             )
         self._build_tables()
-        self.built = True
 
     def call(self, x):
         mean, deviation = ops.cast(self.mean, x.dtype), ops.cast(self.deviation, x.dtype)

@@ -7,12 +7,13 @@ from pinets_tf.layers.checks import positive_integer, same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer, uses_default_kernel_initializer
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
 from pinets_tf.layers.polynomial.horner import HornerLayer
+from pinets_tf.layers.weight_options import WeightOptions
 
 # Stands for unknown dimensions where the shape that an operator returns is checked.
 _PROBE_SIZE = 32
 
 
-class Polynomial(HornerLayer):
+class Polynomial(HornerLayer, WeightOptions):
     """The base of CCP, NCP, NCPSkip and decompositions of your own: x = C x_N + beta, with x_N from Horner steps.
 
     It makes the linear maps of z, `factors` A_1 ... A_N, the `steps` of orders 2 to N, C and beta. A subclass states
@@ -37,7 +38,8 @@ class Polynomial(HornerLayer):
         operator: a Keras layer that stands for the linear maps: it is copied by its config for every factor, each copy
             with initial values of its own, its `use_bias` switched off. It must be linear for the layer to be a
             polynomial. Give `operator` or `rank`.
-        identity_factors: whether the factors of order 2 and above are the identity; x_1 must have the shape of z.
+        identity_factors: whether the factors of order 2 and above are the identity, as in the authors' generator for
+            Fashion-MNIST (Sec. 4.1); x_1 must have the shape of z.
         use_bias: whether there is a beta.
         kernel_initializer: initializer of the matrices (factors with `rank`, and C). The default keeps the variance of
             the output at that of the input for every order, each order taking its share; it also serves copies of an
@@ -99,19 +101,9 @@ class Polynomial(HornerLayer):
         operator=None,
         *,
         identity_factors=False,
-        normalize=None,
-        normalize_at="product",
-        gate=False,
-        use_bias=True,
-        kernel_initializer=None,
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(order, normalize=normalize, normalize_at=normalize_at, gate=gate, **kwargs)
+        super().__init__(order, **kwargs)
         if (rank is None) == (operator is None):
             raise ValueError(
                 "Exactly one of `rank` and `operator` says what the linear maps are. "
@@ -130,15 +122,8 @@ class Polynomial(HornerLayer):
         self.units = units
         self.rank = rank
         self.identity_factors = bool(identity_factors)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = None if kernel_initializer is None else keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self._templates.operator = operator
-        self._channel_axis = channel_axis(operator)
+        self._keep_untracked(operator=operator)
+        self.channel_axis = channel_axis(operator)
         if self.gate and not (self.CARRIES or self.GATES_THE_STATE):
             raise ValueError(
                 "Where nothing is carried, a gate must multiply the state of a step, or x_N starts at zero. "
@@ -148,15 +133,6 @@ class Polynomial(HornerLayer):
         self.factors = [self._factor(n) for n in self.factor_orders()]
         self.C = None if units is None else self._matrix("C", units, 1.0, self.use_bias)
         self._say_whether_masks_are_supported(self.factors[0])
-
-    @property
-    def operator(self):
-        """The layer that is copied for every factor, or `None` with `rank`."""
-        return self._templates.operator
-
-    @property
-    def channel_axis(self):
-        return self._channel_axis
 
     def factor_orders(self):
         """Returns the n of the linear maps A_n of z that the recursion takes."""
@@ -184,11 +160,11 @@ class Polynomial(HornerLayer):
         return copy_layer(self.operator, name, self.dtype_policy, **overrides)
 
     def _matrix(self, name, units, variance, use_bias, initializer=None):
-        initializer = initializer or self.kernel_initializer
         matrix = keras.layers.Dense(
             units,
             use_bias=use_bias,
-            kernel_initializer=copy_initializer(initializer, name) if initializer else _variance_preserving(variance),
+            kernel_initializer=copy_initializer(initializer or self.kernel_initializer, name)
+            or _variance_preserving(variance),
             bias_initializer=copy_initializer(self.bias_initializer, name),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
@@ -215,7 +191,6 @@ class Polynomial(HornerLayer):
         self._build_steps(shape)
         if self.C is not None:
             self.C.build(self._channels_last(shape))
-        self.built = True
 
     def build_maps(self, shape):
         """Builds what a subclass adds to the factors, for states x_n of shape `shape`."""
@@ -279,23 +254,13 @@ class Polynomial(HornerLayer):
         return tuple(shape)
 
     def get_config(self):
-        operator = self.operator
-        config = {
+        return {
+            **super().get_config(),
             "units": self.units,
             "rank": self.rank,
             "identity_factors": self.identity_factors,
-            "operator": None if operator is None else keras.saving.serialize_keras_object(operator),
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)
-            if self.kernel_initializer
-            else None,
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "operator": keras.saving.serialize_keras_object(self.operator),
         }
-        return {**super().get_config(), **config}
 
 
 def _is_matrix(layer):

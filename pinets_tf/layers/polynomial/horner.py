@@ -1,7 +1,5 @@
 """The base of layers made of Horner steps."""
 
-from types import SimpleNamespace
-
 import keras
 from keras import ops
 
@@ -35,6 +33,11 @@ class HornerLayer(Checkpointed):
         gate: whether each product is multiplied with a learned scalar that starts at zero, so that training starts at
             the first-order polynomial.
         **kwargs: those of `keras.layers.Layer`.
+
+    Sources of the options: the authors' code has batch normalisation of products, and for meshes the three places, as
+    "2nd", "all" and "final"; instance normalisation is that of Sec. 5.3, footnote 8, tanh that of Sec. 5.2, layer
+    normalisation that of MONet (Cheng et al., ICLR 2024); the gate is the alpha of R-PolyNets (Chrysos et al., CVPR
+    2023).
     """
 
     acts_as = "polynomial"
@@ -43,6 +46,8 @@ class HornerLayer(Checkpointed):
     # Lists of layers or weights, the last of which serves the last order, if a layer of a higher order with gates of
     # zero starts as this one. It is stated beside the recursion that it holds for.
     BY_ORDER: tuple[str, ...] = ()
+    # The axis of the features: -1, or 1 for maps with `data_format="channels_first"`.
+    channel_axis = -1
 
     def __init__(self, order, *, normalize=None, normalize_at="product", gate=False, **kwargs):
         super().__init__(**kwargs)
@@ -54,28 +59,21 @@ class HornerLayer(Checkpointed):
                 f"`normalize` must be None, one of {', '.join(map(repr, OFFERED))}, or a Keras layer. "
                 f"Received: normalize={normalize!r}. Pass one of those names, or an unbuilt layer to copy."
             )
-        # Templates are copied and never built: the namespace keeps Keras from tracking them as sublayers.
-        self._templates = SimpleNamespace(normalize=normalize, policies={})
+        self._keep_untracked(normalize=normalize, policies_of_parts={})
         # How many products are computed, `None` for all: in files of version 0.1, whose later ones were left out.
         self.products = None
         self.normalizers = []
         self.gates = []
         self.steps = tuple(Step(self, n) for n in range(2, self.order + 1))
 
-    @property
-    def normalize(self):
-        """What normalises the products: `None`, a name, or the layer that is copied."""
-        return self._templates.normalize
+    def _keep_untracked(self, **attributes):
+        """Sets attributes past Keras, which would track layers as parts: templates are copied, and never built."""
+        self.__dict__.update(attributes)
 
     @property
     def _starts_as_identity(self):
         """Whether the normalisation changes nothing at the start, in training too."""
         return self.normalize in (None, "affine", "offset")
-
-    @property
-    def channel_axis(self):
-        """The axis of the features: -1, or 1 for maps with `data_format="channels_first"`."""
-        return -1
 
     def _say_whether_masks_are_supported(self, *layers):
         """Claims that padded steps change no other answer, if neither `layers` nor the normalisation let them."""
@@ -97,7 +95,7 @@ class HornerLayer(Checkpointed):
 
     def call(self, z, training=None, mask=None):
         # `training` reaches the sublayers through Keras's call context.
-        return self.recursion(on_tensors(self, mask, mask), z)
+        return self.recursion(on_tensors(self, mask, self.compute_mask(z, mask)), z)
 
     def folded_config(self):
         """Returns the config of a layer that computes the same at inference, or `None` where nothing can be folded."""
@@ -179,19 +177,13 @@ class HornerLayer(Checkpointed):
         return None
 
     def get_config(self):
-        normalize = self.normalize
-        if isinstance(normalize, keras.layers.Layer):
-            normalize = keras.saving.serialize_keras_object(normalize)
-        config = {
-            "order": self.order,
-            "normalize": normalize,
-            "normalize_at": self.normalize_at,
-            "gate": self.gate,
-        }
         changed = {"quantized": policies_inside(self), "products": self.products}
         return {
             **super().get_config(),
-            **config,
+            "order": self.order,
+            "normalize": keras.saving.serialize_keras_object(self.normalize),
+            "normalize_at": self.normalize_at,
+            "gate": self.gate,
             **{key: value for key, value in changed.items() if value not in ({}, None)},
         }
 
@@ -201,14 +193,14 @@ class HornerLayer(Checkpointed):
         layer = super().from_config(
             deserialize_layers({key: value for key, value in config.items() if key not in ("quantized", "products")})
         )
-        layer._templates.policies = policies
+        layer._keep_untracked(policies_of_parts=policies)
         restore_policies(_keras.own_layers(layer), policies)
         layer.products = products
         return layer
 
     def _restore_policies(self, maps):
         """Gives linear maps that are made as the layer is built the policies that they were saved with."""
-        restore_policies(maps, self._templates.policies)
+        restore_policies(maps, self.policies_of_parts)
 
 
 def _assign(new, old):

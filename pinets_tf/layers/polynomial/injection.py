@@ -5,15 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from pinets_tf.layers.checks import one_of, same_shape
+from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import copy_initializer, copy_layer
 from pinets_tf.layers.parts import build_part
-from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.layers.polynomial.interpreter import on_tensors
+from pinets_tf.layers.polynomial.thin_factor_layer import ThinFactorLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class Injection(HornerLayer):
+class Injection(ThinFactorLayer):
     """One step of an NCP whose state is a map and whose factor is one vector for all positions (Sec. 5.1).
 
         y = normalize((A^T z) * x) [+ x] [+ B^T z]
@@ -67,8 +67,6 @@ class Injection(HornerLayer):
     """
 
     acts_as = "polynomial"
-    A: Any
-    B: Any
 
     def __init__(
         self,
@@ -78,10 +76,9 @@ class Injection(HornerLayer):
         offset=False,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
-        data_format=None,
         **kwargs,
     ):
-        super().__init__(2, **kwargs)
+        super().__init__(factor, 2, **kwargs)
         if not (factor is None or isinstance(factor, keras.layers.Layer)):
             raise ValueError(
                 f"`factor` must be a Keras layer or None. Received: factor={factor!r} of type {type(factor).__name__}. "
@@ -91,20 +88,9 @@ class Injection(HornerLayer):
         self.offset = bool(offset)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        data_format = keras.config.image_data_format() if data_format is None else data_format
-        self.data_format = one_of("data_format", data_format, ("channels_last", "channels_first"))
-        self._templates.factor = factor
         self._say_whether_masks_are_supported(factor)
-        self.A = self.B = None
-
-    @property
-    def factor(self):
-        """The layer that is copied for A and B, or `None`."""
-        return self._templates.factor
-
-    @property
-    def channel_axis(self):
-        return -1 if self.data_format == "channels_last" else 1
+        self.A: Any = None
+        self.B: Any = None
 
     def build(self, input_shape):
         x, z = self._two(input_shape)
@@ -117,7 +103,6 @@ class Injection(HornerLayer):
         self.A = self._thin_map("A", x, z, self.bias_initializer)
         self.B = self._thin_map("B", x, z, "zeros") if self.offset else None
         self._build_steps(tuple(x))
-        self.built = True
 
     def _two(self, values):
         # A shape is a tuple too, of two numbers for a vector.
@@ -152,8 +137,7 @@ class Injection(HornerLayer):
 
     def recursion(self, on, x, z):
         factor, offset = self._thin(on, self.A, z), self._thin(on, self.B, z) if self.offset else None
-        (step,) = self.steps
-        return on.step(step, factor, x, carry=x if self.skip else None, skip=offset)
+        return on.step(self.steps[0], factor, x, carry=x if self.skip else None, skip=offset)
 
     def _thin(self, on, linear_map, z):
         # Before the layer is built there is what is copied for its maps, which by default are Dense.
@@ -167,10 +151,7 @@ class Injection(HornerLayer):
         return self.recursion(on_tensors(self, mask_of_z, mask), x, z)
 
     def _at_every_position(self, factor):
-        if len(factor.shape) == self._rank:
-            return factor
-        first = 1 if self.channel_axis == -1 else 2
-        return ops.expand_dims(factor, tuple(range(first, first + self._rank - 2)))
+        return factor if len(factor.shape) == self._rank else ops.expand_dims(factor, self._positions)
 
     def compute_mask(self, inputs, previous_mask):
         return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
@@ -186,10 +167,8 @@ class Injection(HornerLayer):
         config = {key: value for key, value in super().get_config().items() if key != "order"}
         return {
             **config,
-            "factor": None if self.factor is None else keras.saving.serialize_keras_object(self.factor),
             "skip": self.skip,
             "offset": self.offset,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "data_format": self.data_format,
         }

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from pinets_tf.layers.checks import same_shape
-from pinets_tf.layers.copying import copy_initializer
 from pinets_tf.layers.parts import build_part, returned_shape
 from pinets_tf.layers.polynomial.decomposition import Polynomial, probe
 
@@ -18,8 +17,9 @@ class NCP(Polynomial):
         x   = C x_N + beta
 
     `*` is the elementwise product, d the number of input features, k the rank and o = `units`. b_n stands for the
-    paper's B_n^T b_n, a vector of length k. With normalisation the product of step n becomes normalize(...); a gate
-    multiplies S_n^T x_{n-1}, so that a gated layer starts as the linear map C ((A_N^T z) * b_N) + beta.
+    paper's B_n^T b_n, a vector of length k; b_1 starts at 1, the others at 1 / sqrt(2). With normalisation the product
+    of step n becomes normalize(...); a gate multiplies S_n^T x_{n-1}, so that a gated layer starts as the linear map
+    C ((A_N^T z) * b_N) + beta.
 
     Products of float16 overflow at 65504. Under `mixed_float16` each product is formed and normalised in float32, then
     rounded; without `normalize` an x_n beyond 65504 becomes infinite, which the loss scaling of Keras's optimizers
@@ -34,7 +34,6 @@ class NCP(Polynomial):
             polynomial.
         identity_factors: whether A_n is the identity for n >= 2, so that each product is one with z itself; x_1 then
             must have the shape of z.
-        b_initializer: initializer of every b_n; by default b_1 = 1 and 1 / sqrt(2) for the others.
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.
         normalize_at: `"product"` or `"order"` normalises each x_n, which here is a product; `"last"` x_N alone.
@@ -76,13 +75,12 @@ class NCP(Polynomial):
     GATES_THE_STATE = True
     CARRIES = False
     BY_ORDER: tuple[str, ...] = ("factors", "S", "b")
+    DROPPED = (("b_initializer", None),)
 
-    def __init__(self, units, order, rank=None, operator=None, *, b_initializer=None, **kwargs):
+    def __init__(self, units, order, rank=None, operator=None, **kwargs):
         super().__init__(units, order, rank, operator, **kwargs)
-        self.b_initializer = None if b_initializer is None else keras.initializers.get(b_initializer)
         self.S = [self.linear_map("S", n) for n in range(2, self.order + 1)]
         self.b = []
-        self._b_shape: tuple[int, ...] = (-1,)
 
     def map_variance(self, letter, n):
         # With b_1 = 1 and b_n^2 = 1/2, every x_n has variance one: half of it linear, a quarter quadratic, ...
@@ -95,17 +93,9 @@ class NCP(Polynomial):
         for S_n in self.S:
             self._check_keeps_shape(S_n, shape)
             build_part("operator", S_n, shape)
-        self._b_shape = (-1,) if self.channel_axis == -1 else (-1,) + (1,) * (len(shape) - 2)
+        self._b_shape = (-1, *[1] * (len(shape) - 2))
         self.b = [
-            self.add_weight(
-                shape=(shape[self.channel_axis],),
-                initializer=copy_initializer(self.b_initializer, f"b_{n}")
-                if self.b_initializer
-                else keras.initializers.Constant(self._b_value(n)),
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name=f"b_{n}",
-            )
+            self._add_bias(f"b_{n}", shape[self.channel_axis], keras.initializers.Constant(self._b_value(n)))
             for n in range(1, self.order + 1)
         ]
 
@@ -123,12 +113,11 @@ class NCP(Polynomial):
         A_1, *A = self.factors
         x = on.scale(self._b(1), on.apply(A_1, z))
         for step, A_n, S_n in zip(self.steps, A, self.S):
-            state = on.shift(self._gated_state(on, step, on.apply(S_n, x)), self._b(step.n))
+            state = on.apply(S_n, x)
+            state = step.gated(on, state) if self.GATES_THE_STATE else state
+            state = on.shift(state, self._b(step.n))
             x = on.step(step, on.apply(A_n, z), state, carry=self._carry(on, step, x))
         return self.read_out(on, x)
-
-    def _gated_state(self, on, step, Sx):
-        return step.gated(on, Sx) if self.GATES_THE_STATE else Sx
 
     def _carry(self, on, step, x):
         """Returns the value of what step n adds to its product, or `None`."""
@@ -136,9 +125,8 @@ class NCP(Polynomial):
 
     def _b(self, n):
         """Returns b_n along the channel axis, or `None` in a layer that is not built."""
-        if not self.b or self.channel_axis == -1:
-            return self.b[n - 1] if self.b else None
-        return ops.reshape(self.b[n - 1], self._b_shape)
+        b_n = self.b[n - 1] if self.b else None
+        return b_n if b_n is None or self.channel_axis == -1 else ops.reshape(b_n, self._b_shape)
 
     def folded_config(self):
         config = super().folded_config()
@@ -175,7 +163,3 @@ class NCP(Polynomial):
             "Fold a batch normalisation with `pinets_tf.models.fold_normalization`, or use NCPSkip.",
         )
         yield from super()._obstacles()
-
-    def get_config(self):
-        serialized = keras.initializers.serialize(self.b_initializer) if self.b_initializer else None
-        return {**super().get_config(), "b_initializer": serialized}

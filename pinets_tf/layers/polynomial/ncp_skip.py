@@ -14,9 +14,9 @@ class NCPSkip(NCP):
         x   = C x_N + beta
 
     V_n is the identity, as in the paper, or learned. `*` is the elementwise product, d the number of input features, k
-    the rank and o = `units`. b_n stands for the paper's B_n^T b_n, a vector of length k. With normalisation and gates
-    the product of step n becomes gate_n * normalize(...), so that a gated layer starts as the linear map
-    C ((A_1^T z) * b_1) + beta.
+    the rank and o = `units`. b_n stands for the paper's B_n^T b_n, a vector of length k; b_1 starts at 1 / sqrt(N), the
+    others at 1 / sqrt(2 N). With normalisation and gates the product of step n becomes gate_n * normalize(...), so that
+    a gated layer starts as the linear map C ((A_1^T z) * b_1) + beta.
 
     Products of float16 overflow at 65504. Under `mixed_float16` each product is formed, normalised and added to the
     skip in float32, then rounded; without `normalize` an x_n beyond 65504 becomes infinite, which the loss scaling of
@@ -33,7 +33,6 @@ class NCPSkip(NCP):
             must have the shape of z.
         learn_skip: whether V_n is a learned k x k matrix on the channels, starting at the identity, instead of the
             identity.
-        b_initializer: initializer of every b_n; by default b_1 = 1 / sqrt(N), and 1 / sqrt(2 N) for the others.
         normalize: `None`, `"batch"`, `"layer"`, `"instance"`, `"tanh"`, or a Keras layer that is copied for each order.
             With `None` and `"batch"` the layer is a polynomial at inference, with the others it is not.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
@@ -72,8 +71,8 @@ class NCPSkip(NCP):
     CARRIES = True
     BY_ORDER = ("factors", "S", "b", "V")
 
-    def __init__(self, units, order, rank=None, operator=None, *, learn_skip=False, b_initializer=None, **kwargs):
-        super().__init__(units, order, rank, operator, b_initializer=b_initializer, **kwargs)
+    def __init__(self, units, order, rank=None, operator=None, *, learn_skip=False, **kwargs):
+        super().__init__(units, order, rank, operator, **kwargs)
         self.learn_skip = bool(learn_skip)
         self.V = []
 

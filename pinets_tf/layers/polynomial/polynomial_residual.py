@@ -6,7 +6,6 @@ from pinets_tf.layers.checks import same_shape
 from pinets_tf.layers.copying import hand_down_policy, restore_with_policy
 from pinets_tf.layers.parts import build_part, channel_axis, returned_shape
 from pinets_tf.layers.polynomial.horner import HornerLayer
-from pinets_tf.layers.polynomial.interpreter import on_tensors
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
@@ -64,7 +63,6 @@ class PolynomialResidual(HornerLayer):
     say where orders above the second are normalised; here each Horner step is.
     """
 
-    acts_as = "polynomial"
     # Arguments whose layers are used, and not copied.
     USED_AS_THEY_ARE = ("branch", "shortcut", "factor")
     BY_ORDER = ()
@@ -78,26 +76,19 @@ class PolynomialResidual(HornerLayer):
                     "Pass a layer, a Sequential or a functional model."
                 )
         self.branch = branch
-        self._channel_axis = channel_axis(branch)
+        self.channel_axis = channel_axis(branch)
         self.shortcut = shortcut
         self.factor = factor
         self._say_whether_masks_are_supported(branch, shortcut, factor)
         if kwargs.get("dtype") is not None:
             hand_down_policy(self.dtype_policy, [layer for layer in (branch, shortcut, factor) if layer is not None])
 
-    @property
-    def channel_axis(self):
-        return self._channel_axis
-
     def build(self, input_shape):
         shape = self.compute_output_shape(input_shape)
-        build_part("branch", self.branch, input_shape)
-        if self.shortcut is not None:
-            build_part("shortcut", self.shortcut, input_shape)
-        if self.factor is not None:
-            build_part("factor", self.factor, shape)
+        for name, shape_of_input in (("branch", input_shape), ("shortcut", input_shape), ("factor", shape)):
+            if getattr(self, name) is not None:
+                build_part(name, getattr(self, name), shape_of_input)
         self._build_steps(shape)
-        self.built = True
 
     def recursion(self, on, z):
         s = z if self.shortcut is None else on.apply(self.shortcut, z)
@@ -109,16 +100,13 @@ class PolynomialResidual(HornerLayer):
             x = on.step(step, As, x, carry=Cz, skip=s if step.n == self.order else None)
         return x
 
-    def call(self, z, training=None, mask=None):
-        return self.recursion(on_tensors(self, mask, self.compute_mask(z, mask)), z)
-
     def compute_mask(self, inputs, previous_mask):
         return self.branch.compute_mask(inputs, previous_mask)
 
     def compute_output_shape(self, input_shape):
-        shape, around = returned_shape("branch", self.branch, input_shape), tuple(input_shape)
-        if self.shortcut is not None:
-            around = returned_shape("shortcut", self.shortcut, input_shape)
+        shape = returned_shape("branch", self.branch, input_shape)
+        identity = self.shortcut is None
+        around = tuple(input_shape) if identity else returned_shape("shortcut", self.shortcut, input_shape)
         if not same_shape(shape, around):
             raise ValueError(
                 "The branch and the shortcut of a residual block must return the same shape. "
@@ -137,12 +125,8 @@ class PolynomialResidual(HornerLayer):
         return shape
 
     def get_config(self):
-        config = {
-            "branch": keras.saving.serialize_keras_object(self.branch),
-            "shortcut": None if self.shortcut is None else keras.saving.serialize_keras_object(self.shortcut),
-            "factor": None if self.factor is None else keras.saving.serialize_keras_object(self.factor),
-        }
-        return {**super().get_config(), **config}
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.USED_AS_THEY_ARE}
+        return {**super().get_config(), **parts}
 
     @classmethod
     def from_config(cls, config):

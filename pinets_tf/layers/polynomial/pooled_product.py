@@ -8,12 +8,12 @@ from keras import ops
 from pinets_tf.layers import masks
 from pinets_tf.layers.copying import copy_layer
 from pinets_tf.layers.parts import build_part
-from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.layers.polynomial.interpreter import on_tensors
+from pinets_tf.layers.polynomial.thin_factor_layer import ThinFactorLayer
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class PooledProduct(HornerLayer):
+class PooledProduct(ThinFactorLayer):
     """The recursion of CCP (Eq. 3) with factors that are one vector for all positions (the thin layers of Sec. 5.1).
 
         p   = mean of z over its positions
@@ -67,37 +67,15 @@ class PooledProduct(HornerLayer):
     GATES_THE_STATE = True
     BY_ORDER = ("factors",)
 
-    def __init__(self, factor, order=2, *, data_format=None, **kwargs):
-        super().__init__(order, **kwargs)
+    def __init__(self, factor, order=2, **kwargs):
+        super().__init__(factor, order, **kwargs)
         if not isinstance(factor, keras.layers.Layer):
             raise ValueError(
                 f"`factor` must be a Keras layer. Received: factor={factor!r} of type {type(factor).__name__}. "
                 "Pass an unbuilt layer such as Dense(64); it is copied for every order."
             )
-        self.data_format = keras.config.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(
-                "`data_format` must be 'channels_last' or 'channels_first'. "
-                f"Received: data_format={data_format!r}. Pass one of those values."
-            )
-        self._templates.factor = factor
         self.factors = [copy_layer(factor, f"P_{n}", self.dtype_policy) for n in range(2, self.order + 1)]
         self._say_whether_masks_are_supported()
-
-    @property
-    def factor(self):
-        """The layer that is copied for every P_n."""
-        return self._templates.factor
-
-    @property
-    def channel_axis(self):
-        return -1 if self.data_format == "channels_last" else 1
-
-    @property
-    def _positions(self):
-        """The axes between batch and channels."""
-        first = 1 if self.channel_axis == -1 else 2
-        return tuple(range(first, first + self._rank - 2))
 
     def build(self, input_shape):
         if len(input_shape) < 3 or 0 in input_shape[1:]:
@@ -118,7 +96,6 @@ class PooledProduct(HornerLayer):
                     f"Pass one that returns {pooled[-1]} features."
                 )
         self._build_steps(tuple(input_shape))
-        self.built = True
 
     def recursion(self, on, z):
         if self.order == 1:
@@ -159,7 +136,3 @@ class PooledProduct(HornerLayer):
             f"where {self.normalize!r} makes something of its own of products that are zero",
             "Train one with normalize='tanh'.",
         )
-
-    def get_config(self):
-        config = {"factor": keras.saving.serialize_keras_object(self.factor), "data_format": self.data_format}
-        return {**super().get_config(), **config}

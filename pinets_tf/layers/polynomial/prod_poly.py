@@ -74,7 +74,6 @@ class ProdPoly(Checkpointed):
     def build(self, input_shape):
         for layer in self.polynomials:
             input_shape = build_part("polynomials", layer, input_shape)
-        self.built = True
 
     def recursion(self, on, z):
         return on.sequence(self.polynomials, z)
@@ -103,8 +102,7 @@ class ProdPoly(Checkpointed):
             load(new, old)
 
     def get_config(self):
-        polynomials = [keras.saving.serialize_keras_object(layer) for layer in self.polynomials]
-        return {**super().get_config(), "polynomials": polynomials}
+        return {**super().get_config(), "polynomials": keras.saving.serialize_keras_object(self.polynomials)}
 
     @classmethod
     def from_config(cls, config):

@@ -142,34 +142,17 @@ class Step:
 
     def compute(self, factor, state, mask=None, carry=None, skip=None, bias=None):
         """Computes x_n; what `mask` leaves out is not part of the statistics of a normalisation."""
-        if self.is_left_out:
-            return self.without_product(Tensors(), state, carry, skip, bias)
-        normalizer, narrow = self.normalizer, self.layer.compute_dtype == "float16"
-        wide = "float32" if narrow else self.layer.compute_dtype
         mask = None if mask is None else masks.of_positions(mask, state)
-        if isinstance(normalizer, _FUSED) and not self.of_sums:
-            if len(factor.shape) == len(state.shape) and factor.shape[1:] != state.shape[1:]:
-                # It takes two maps of one shape.
-                factor = ops.broadcast_to(factor, ops.shape(state))
-            add_state, add_factor = carry is state, skip is factor
-            sums = {"add_factor": add_factor, "add_inputs": add_state, "bias": bias}
-            x = ops.cast(masks.apply(normalizer, state, mask=mask, factor=factor, **sums), wide)
-            carry, skip, bias = None if add_state else carry, None if add_factor else skip, None
-        else:
-            x = ops.multiply(self._widened(factor), self._widened(state))
-            if normalizer is not None and not self.of_sums:
-                x = ops.cast(masks.apply(normalizer, x, mask=mask), wide)
-        if self.gate is not None and not self.layer.GATES_THE_STATE:
-            x = ops.multiply(x, ops.cast(self.gate, wide))
-        if carry is not None:
-            # Not `ops.add`, which takes a state of an empty batch for a bias (Keras 3.15 on TensorFlow).
-            x = x + self._widened(carry)
-        if normalizer is not None and self.of_sums:
-            x = masks.apply(normalizer, x, mask=mask)
-        if skip is not None:
-            x = x + ops.cast(skip, x.dtype)
-        if bias is not None:
-            x = ops.add(x, ops.cast(bias, x.dtype))
+        normalizer = self.normalizer
+        if self.is_left_out or self.of_sums or not isinstance(normalizer, _FUSED):
+            return self.read(Tensors(mask), factor, state, carry, skip, bias)
+        if len(factor.shape) == len(state.shape) and factor.shape[1:] != state.shape[1:]:
+            # It takes two maps of one shape.
+            factor = ops.broadcast_to(factor, ops.shape(state))
+        within = {"add_inputs": carry is state, "add_factor": skip is factor, "bias": bias}
+        x = self._widened(masks.apply(normalizer, state, mask=mask, factor=factor, **within))
+        for added in (None if carry is state else carry, None if skip is factor else skip):
+            x = x if added is None else x + self._widened(added)
         return ops.cast(x, self.layer.compute_dtype)
 
     def load(self, source):
