@@ -11,7 +11,7 @@ from pinets_tf.layers.mesh.spiral_conv import spiral_maps, spiral_multiply_adds
 from pinets_tf.layers.mesh.template_layer import TemplateLayer
 from pinets_tf.layers.polynomial.horner import HornerLayer
 from pinets_tf.layers.polynomial.interpreter import on_tensors
-from pinets_tf.layers.polynomial.step import NORMALIZERS
+from pinets_tf.layers.polynomial.step import NORMALIZERS, OFFERED
 from pinets_tf.layers.weight_options import WeightOptions
 
 VARIANTS = ("simple", "full")
@@ -48,10 +48,9 @@ class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
         variant: `"full"` or `"simple"`.
         residual: whether x_{n-1} is added to x_n.
         normalize: `None`, `"vertex_batch"` (over the batch, for every vertex and channel), `"batch"` (for every
-            channel), `"vertex_affine"` and `"affine"` (what these two are at inference, a learned scale and offset),
-            `"instance"` (for every shape and channel, over its vertices), `"layer"`, `"tanh"`, or a Keras layer that
-            is copied for each order. With `None` and the first four the layer is a polynomial at inference, with the
-            others it is not. The paper names "vertex-wise instance normalization"; the authors' code has
+            channel), `"instance"` (for every shape and channel, over its vertices), `"layer"`, `"tanh"`, or a Keras
+            layer that is copied for each order. With `None` and the first two the layer is a polynomial at inference,
+            with the others it is not. The paper names "vertex-wise instance normalization"; the authors' code has
             `"vertex_batch"`.
         normalize_at: `"product"` normalises each product, `"order"` each x_n, `"last"` the last product alone.
         gate: whether each product is multiplied with a learned scalar that starts at zero.
@@ -103,8 +102,8 @@ class SpiralPolynomial(TemplateLayer, HornerLayer, WeightOptions):
         **kwargs,
     ):
         self._per_vertex = isinstance(normalize, str) and normalize in PER_VERTEX
-        if isinstance(normalize, str):
-            one_of("normalize", normalize, (*PER_VERTEX, *NORMALIZERS))
+        if isinstance(normalize, str) and normalize not in (*PER_VERTEX, *NORMALIZERS):
+            one_of("normalize", normalize, ("vertex_batch", *OFFERED))
         super().__init__(order, normalize=PER_VERTEX[normalize] if self._per_vertex else normalize, **kwargs)
         self.filters = positive_integer("filters", filters, "Pass the outputs of each vertex, such as filters=16.")
         self.variant = one_of("variant", variant, VARIANTS)
