@@ -7,9 +7,8 @@ from keras import ops
 
 from pinets_tf.analysis.contributions import as_inputs, check_polynomial, highest_order
 from pinets_tf.analysis.homogeneous_parts import HomogeneousParts
-from pinets_tf.analysis.model_graph import input_shapes
+from pinets_tf.analysis.model_layer import ModelLayer
 from pinets_tf.analysis.reading import as_outputs
-from pinets_tf.layers.copying import deserialize_layers
 
 
 def truncate(model, order):
@@ -43,13 +42,11 @@ def truncate(model, order):
     Source: ours.
     """
     check_polynomial(model)
-    truncation = Truncation(model, highest_order("order", order), name=f"{model.name}_up_to_order_{order}")
-    inputs = new_inputs(model)
-    return keras.Model(inputs, truncation(inputs), name=truncation.name)
+    return Truncation(model, highest_order("order", order), name=f"{model.name}_up_to_order_{order}").alone()
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class Truncation(keras.layers.Layer):
+class Truncation(ModelLayer):
     """The layer that `truncate` puts a model in.
 
     Args:
@@ -65,14 +62,8 @@ class Truncation(keras.layers.Layer):
     """
 
     def __init__(self, model, order, **kwargs):
-        super().__init__(**{"dtype": model.dtype_policy, **kwargs}, autocast=False)
-        self.model = model
+        super().__init__(model, **kwargs)
         self.order = order
-
-    def build(self, input_shape):
-        if not self.model.built:
-            self.model.build(input_shape)
-        self.built = True
 
     def __call__(self, inputs, training=None, **kwargs):
         # Also in training: it reaches the layers inside through Keras's call context.
@@ -85,19 +76,4 @@ class Truncation(keras.layers.Layer):
         return as_outputs(self.model, [functools.reduce(lambda x, y: x + y, on.full(x)) for x in outputs])
 
     def get_config(self):
-        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model), "order": self.order}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**deserialize_layers(config))
-
-
-def new_inputs(model):
-    """Returns symbolic inputs like those of a layer or model, in their structure."""
-    if getattr(model, "inputs", None):
-        structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-        return keras.tree.map_structure(
-            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), structure
-        )
-    inputs = [keras.Input(shape[1:], dtype=model.compute_dtype) for shape in input_shapes(model)]
-    return inputs if len(inputs) > 1 else inputs[0]
+        return {**super().get_config(), "order": self.order}

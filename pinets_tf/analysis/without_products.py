@@ -10,10 +10,10 @@ from pinets_tf.analysis.contributions import as_inputs
 from pinets_tf.analysis.degree import Degrees, number_of_inputs
 from pinets_tf.analysis.kinds import stated_by_class
 from pinets_tf.analysis.model_graph import copied_graph, has_graph, parts_of
+from pinets_tf.analysis.model_layer import ModelLayer
 from pinets_tf.analysis.operations import is_elementwise
 from pinets_tf.analysis.reading import Reading, as_outputs
-from pinets_tf.analysis.truncate import new_inputs
-from pinets_tf.layers.copying import copy_weights, deserialize_layers
+from pinets_tf.layers.copying import copy_weights
 from pinets_tf.layers.polynomial.interpreter import Tensors, reader
 
 
@@ -76,11 +76,9 @@ def without_products(model, after):
         )
     copy = copied_graph(model)
     copy_weights(copy, model)
-    left_out = WithoutProducts(copy, after, name=f"{model.name}_with_{after}_products")
     # Says at once what cannot be left out.
     _counted(copy, after)
-    inputs = new_inputs(copy)
-    return keras.Model(inputs, left_out(inputs), name=left_out.name)
+    return WithoutProducts(copy, after, name=f"{model.name}_with_{after}_products").alone()
 
 
 def product_stages(model, most=12):
@@ -107,7 +105,7 @@ def product_stages(model, most=12):
 
 
 @keras.saving.register_keras_serializable(package="pinets_tf")
-class WithoutProducts(keras.layers.Layer):
+class WithoutProducts(ModelLayer):
     """The layer that `without_products` puts a model in.
 
     Args:
@@ -125,14 +123,8 @@ class WithoutProducts(keras.layers.Layer):
     acts_as = "polynomial"
 
     def __init__(self, model, after, **kwargs):
-        super().__init__(**{"dtype": model.dtype_policy, **kwargs}, autocast=False)
-        self.model = model
+        super().__init__(model, **kwargs)
         self.after = after
-
-    def build(self, input_shape):
-        if not self.model.built:
-            self.model.build(input_shape)
-        self.built = True
 
     def recursion(self, on, *values):
         counted = _counted(self.model, math.inf)
@@ -148,11 +140,7 @@ class WithoutProducts(keras.layers.Layer):
         return self.recursion(Tensors(), *as_inputs(self.model, inputs))
 
     def get_config(self):
-        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model), "after": self.after}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**deserialize_layers(config))
+        return {**super().get_config(), "after": self.after}
 
 
 class _FirstProducts(Reading):
