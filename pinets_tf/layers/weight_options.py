@@ -17,6 +17,9 @@ class WeightOptions(keras.layers.Layer):
         **kwargs: those of `keras.layers.Layer`.
     """
 
+    # Options of earlier versions, each with the default that it has in their configs.
+    DROPPED: tuple = ()
+
     def __init__(
         self,
         *,
@@ -37,9 +40,6 @@ class WeightOptions(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-
-    # Options of earlier versions, each with the default that it has in their configs.
-    DROPPED: tuple = ()
 
     def __init_subclass__(cls, **kwargs):
         """Shows in the signature of a layer the keywords that it hands on to its bases."""
@@ -74,7 +74,8 @@ class WeightOptions(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        dropped = dict(cls.DROPPED)
+        taken = inspect.signature(cls).parameters
+        dropped = {name: default for name, default in cls.DROPPED if name not in taken}
         for name in dropped.keys() & config.keys():
             # Keras of another version may have written other entries for the same.
             value = keras.saving.deserialize_keras_object(config[name])

@@ -100,3 +100,16 @@ def test_dropped_options_are_refused_unless_at_their_defaults(cls, option):
 def test_every_dropped_option_is_tried():
     dropped = {(cls, name) for cls in FIRST for name, _ in getattr(cls, "DROPPED", ())}
     assert dropped == DROPPED.keys()
+
+
+def test_an_option_of_a_layer_derived_from_ours_may_have_the_name_of_a_dropped_one():
+    class Started(layers.NCP):
+        def __init__(self, units, order, rank, b_initializer="zeros", **kwargs):
+            super().__init__(units, order, rank, **kwargs)
+            self.b_initializer = b_initializer
+
+        def get_config(self):
+            return {**super().get_config(), "b_initializer": self.b_initializer}
+
+    again = Started.from_config({**layers.NCP(3, 2, rank=4).get_config(), "b_initializer": "ones"})
+    assert again.b_initializer == "ones"
