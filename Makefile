@@ -64,7 +64,7 @@ test-long-rest: $(VENV)/.ready-test
 		--ignore=tests/training --ignore=tests/examples --ignore=tests/test_readme.py
 
 test-long-jax: $(VENV)/.ready-test
-	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 tests/analysis tests/models
+	KERAS_BACKEND=jax XLA_FLAGS=$(QUICK_COMPILE) $(BIN)/python -m pytest -n 2 tests/analysis tests/models tests/extension
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

@@ -21,11 +21,11 @@ from pinets_tf.layers import Polynomial
 from pinets_tf.models import fold_normalization
 from tests.analysis.test_summary import profile
 from tests.conformance.cases import functional, numpy, randomise, tensorflow_only
-from tests.extension.cases import CASES
+from tests.extension.cases import CASES, MORE
 from tests.extension.fibonacci import Fibonacci
 from tests.polynomial_degree import normalises_in_float64
 
-every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+every_case = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in {**CASES, **MORE}.items()])
 
 
 def model_of(case):
